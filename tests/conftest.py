@@ -1,0 +1,80 @@
+"""What every test stands on: the loop it runs on, the core it runs with, and the traces it may not leave.
+
+``SAGE_WS_CORE`` and ``SAGE_WS_TEST_LOOP`` (``asyncio`` or ``uvloop``) are read once, for the whole
+process: `make test` starts one process for each pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Literal
+
+import pytest
+
+import sage_ws._core
+
+LOOP_VARIABLE = "SAGE_WS_TEST_LOOP"
+SECONDS_TO_END = 1.0
+"""For what a test's last line has cancelled or closed to come to its end."""
+
+
+def _loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    name = os.environ.get(LOOP_VARIABLE) or "asyncio"
+    if name == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    if name == "asyncio":
+        return {"asyncio": asyncio.new_event_loop}
+    raise pytest.UsageError(f"{LOOP_VARIABLE} must be asyncio or uvloop, not {name!r}")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """pytest-asyncio's hook: the one loop of this process."""
+    del config, item
+    return _loop_factories()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    del config
+    return f"sage_ws: {sage_ws._core.name} core on {', '.join(_loop_factories())}"
+
+
+@pytest.fixture(scope="session")
+def core() -> Literal["rust", "pure"]:
+    """The core that this process runs."""
+    return sage_ws._core.name
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_trace(request: pytest.FixtureRequest) -> None:
+    """Every async test: no task outlives it and no exception reaches the loop's handler.
+
+    A test that means to bring an exception there takes ``loop_exceptions`` and empties it.
+    """
+    function = getattr(request, "function", None)
+    # hypothesis puts a plain function in front of an async one.
+    function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    if asyncio.iscoroutinefunction(function):
+        request.getfixturevalue("loop_exceptions")
+
+
+@pytest.fixture
+async def loop_exceptions() -> AsyncIterator[list[dict[str, Any]]]:
+    """The contexts that the loop's exception handler was called with so far."""
+    loop = asyncio.get_running_loop()
+    contexts: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: contexts.append(context))
+    yield contexts
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        _, leaked = await asyncio.wait(tasks, timeout=SECONDS_TO_END)
+        assert not leaked, f"tasks outlived the test: {leaked}"
+    # An exception that nobody fetched is reported when its task is collected.
+    gc.collect(0)
+    assert not contexts, f"exceptions reached the event loop: {contexts}"
