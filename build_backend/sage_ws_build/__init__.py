@@ -24,7 +24,9 @@ import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
+from zipfile import ZipFile
 
 from sage_ws_build.toolchain import find_toolchain, minimum_version
 
@@ -97,12 +99,12 @@ def get_requires_for_build_sdist(config_settings: Settings = None) -> list[str]:
 
 def prepare_metadata_for_build_wheel(metadata_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: the metadata alone; nothing is compiled for it."""
-    return str(_backend(choose()).prepare_metadata_for_build_wheel(metadata_directory, config_settings))
+    return _prepare_metadata("wheel", metadata_directory, config_settings)
 
 
 def prepare_metadata_for_build_editable(metadata_directory: str, config_settings: Settings = None) -> str:
     """PEP 660: the metadata alone; nothing is compiled for it."""
-    return str(_backend(choose()).prepare_metadata_for_build_editable(metadata_directory, config_settings))
+    return _prepare_metadata("editable", metadata_directory, config_settings)
 
 
 def build_wheel(
@@ -129,6 +131,20 @@ def build_editable(
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
     """PEP 517: every source, Rust's included, whichever way it will be built."""
     return str(_backend("pure").build_sdist(sdist_directory, config_settings))
+
+
+def _prepare_metadata(kind: str, metadata_directory: str, config_settings: Settings) -> str:
+    backend = _backend(choose())
+    prepare = getattr(backend, f"prepare_metadata_for_build_{kind}", None)
+    if prepare is not None:
+        return str(prepare(metadata_directory, config_settings))
+    # Under pip, hatchling leaves the hook out. This is what a front end does where there is none.
+    with TemporaryDirectory() as folder:
+        wheel = getattr(backend, f"build_{kind}")(folder, config_settings)
+        with ZipFile(Path(folder, wheel)) as archive:
+            members = [name for name in archive.namelist() if ".dist-info/" in name]
+            archive.extractall(metadata_directory, members)
+    return members[0].partition("/")[0]
 
 
 def _backend(mode: Mode) -> Any:

@@ -206,19 +206,17 @@ def tree(tmp_path_factory):
 class TestWithHatchling:
     """The real back end, with ``SAGE_WS_BUILD=pure``."""
 
-    def call(self, tree: Path, hook: str, wanted: str = "pure") -> subprocess.CompletedProcess[str]:
+    def call(
+        self, tree: Path, hook: str, wanted: str = "pure", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """One hook in a process of its own, as a front end calls it."""
         code = f"import sage_ws_build; print(sage_ws_build.{hook}('dist'))"
-        environment = {
-            **os.environ,
-            front.VARIABLE: wanted,
-            "PYTHONPATH": str(tree / "build_backend"),
-        }
+        environment |= {front.VARIABLE: wanted, "PYTHONPATH": str(tree / "build_backend")}
         return subprocess.run(
             [sys.executable, "-c", code],
             check=False,
             cwd=tree,
-            env=environment,
+            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=50,
@@ -251,6 +249,16 @@ class TestWithHatchling:
             "rust/core/Cargo.toml",
             "rust/python/src/lib.rs",
         } <= files
+
+    @pytest.mark.parametrize("kind", ["wheel", "editable"])
+    def test_the_metadata_alone_under_pip_too(self, tree, kind):
+        (tree / "dist").mkdir(exist_ok=True)
+        for tracker in ({}, {"PIP_BUILD_TRACKER": "somewhere"}):
+            done = self.call(tree, f"prepare_metadata_for_build_{kind}", **tracker)
+            assert done.stdout == "sage_ws-0.1.0.dist-info\n", done.stderr
+            folder = tree / "dist" / done.stdout.strip()
+            assert "\nName: sage-ws\n" in (folder / "METADATA").read_text()
+            shutil.rmtree(folder)
 
     def test_an_unknown_value_is_one_clear_line(self, tree):
         done = self.call(tree, "build_wheel", "fast")
