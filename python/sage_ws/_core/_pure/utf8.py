@@ -1,0 +1,71 @@
+"""UTF-8 checked while it arrives: TEXT is refused at its first bad byte, not at its end (RFC 6455 §8.1)."""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+
+from sage_ws._core._pure.close import Failure
+from sage_ws.errors import DecodeError
+
+
+def _failure() -> Failure:
+    return Failure(1007, "invalid UTF-8")
+
+
+def decode_text(payload: bytes) -> str:
+    """A whole TEXT message.
+
+    Raises:
+        Failure: 1007, for invalid UTF-8.
+    """
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise _failure() from None
+
+
+def decode_binary(payload: bytes) -> str:
+    """A whole message that no frame promised to be text.
+
+    Raises:
+        DecodeError: with the offset of the first byte of the first bad sequence.
+    """
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"not UTF-8 at byte {error.start}") from None
+
+
+class TextDecoder:
+    """The text of one message, part by part, wherever the parts are cut."""
+
+    __slots__ = ("_cut", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._cut = b""
+
+    def feed(self, part: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            Failure: 1007, as soon as no further byte could make them valid.
+        """
+        if self._cut:
+            part = self._cut + part
+        try:
+            text, taken = utf_8_decode(part, "strict", False)  # noqa: FBT003 -- positional only
+        except UnicodeDecodeError:
+            raise _failure() from None
+        self._cut = part[taken:]
+        self._parts.append(text)
+
+    def finish(self) -> str:
+        """The whole text.
+
+        Raises:
+            Failure: 1007, when it ends inside a sequence.
+        """
+        if self._cut:
+            raise _failure()
+        return "".join(self._parts)
