@@ -1,0 +1,120 @@
+# The front door. `make` lists what there is. Nothing is assumed but a python3 with venv; Rust is used where it is.
+#
+#   PYTHON=python3.12 make test         another interpreter (the virtual environment is made anew)
+#   SAGE_WS_BUILD=pure make test        without the native core, though a Rust toolchain is there
+#   make test PYTEST_ARGS="-k close"    arguments for every pytest of the run
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+MODE := $(or $(SAGE_WS_BUILD),auto)
+INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0])')
+# What the build front would build, by its own word.
+BUILD = $(shell PYTHONPATH=build_backend PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -c 'import sage_ws_build; print(sage_ws_build.choose())' 2>/dev/null)
+NATIVE = $(filter native,$(BUILD))
+RUST_ENV = PYO3_PYTHON=$(abspath $(BIN))/python
+BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
+	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-short bench lint docs stub clean
+
+help:
+	@echo "make demo        agents talk over a real socket, and a table says how fast"
+	@echo "make test        every test on both cores and both loops, with coverage"
+	@echo "make test-short  unit and integration tests on both cores, without coverage"
+	@echo "make bench       side by side with websockets and HTTP"
+	@echo "make lint        style, types, import rules, the stub"
+	@echo "make docs        the documentation, into site/"
+	@echo "make stub        the extension's types, written anew"
+	@echo "make clean       everything that a build or a test left here"
+
+# ── the virtual environment ────────────────────────────────────────────────────────────
+# One stamp for each interpreter, and one for each set of extras and way to build: a change of
+# either, or of a source that is compiled, installs again. Python sources are used in place.
+$(VENV)/.python-$(INTERPRETER):
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.ready-%.$(MODE): $(VENV)/.python-$(INTERPRETER) $(BUILD_INPUTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@find $(VENV) -maxdepth 1 -name '.ready-*' ! -name '*.$(MODE)' -delete
+	@touch $@
+
+# ── what a newcomer runs ───────────────────────────────────────────────────────────────
+demo: $(VENV)/.ready-demo.$(MODE)
+	$(BIN)/sage-ws demo $(DEMO_ARGS)
+
+# ── tests ──────────────────────────────────────────────────────────────────────────────
+# Each core runs everything on asyncio's loop, and what has a socket on uvloop too, a process for
+# each pair, two at a time; what compares the cores runs once.
+BY_BOTH_LOOPS := $(wildcard tests/integration tests/conformance tests/interop tests/faults)
+
+test: $(VENV)/.ready-test.$(MODE)
+	@$(BIN)/python -m coverage erase
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going suite
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --fail-under=95
+
+test-short: $(VENV)/.ready-test.$(MODE)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going suite-short
+
+.PHONY: suite suite-short suite-parity suite-cargo
+ifneq ($(filter suite suite-short,$(MAKECMDGOALS)),)
+# Absent is told from broken by looking, not by importing: with SAGE_WS_CORE=rust a broken one fails every test.
+CORES := $(shell SAGE_WS_CORE=pure $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("sage_ws._core._rust") and "rust" or "", "pure")')
+ifeq ($(filter rust,$(CORES)),)
+$(info no native extension here, for want of a Rust toolchain: the pure core alone is tested)
+endif
+suite: $(CORES:%=suite-%-asyncio) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
+suite-short: $(CORES:%=short-%)
+endif
+
+suite-cargo:
+	$(RUST_ENV) cargo test --workspace --quiet
+
+suite-parity:
+	$(BIN)/python -m coverage run -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
+
+suite-%-asyncio:
+	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=asyncio $(BIN)/python -m coverage run -m \
+		pytest -o cache_dir=.pytest_cache/$*-asyncio --ignore=tests/parity tests $(PYTEST_ARGS)
+
+suite-%-uvloop:
+	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=uvloop $(BIN)/python -m coverage run -m \
+		pytest -o cache_dir=.pytest_cache/$*-uvloop $(BY_BOTH_LOOPS) $(PYTEST_ARGS)
+
+short-%:
+	SAGE_WS_CORE=$* $(BIN)/python -m \
+		pytest -o cache_dir=.pytest_cache/$*-short tests/unit tests/integration $(PYTEST_ARGS)
+
+# ── figures ────────────────────────────────────────────────────────────────────────────
+bench: $(VENV)/.ready-bench.$(MODE)
+	$(BIN)/python -m pytest --benchmark-only --timeout=600 bench $(BENCH_ARGS)
+
+# ── checks ─────────────────────────────────────────────────────────────────────────────
+lint: $(VENV)/.ready-lint.$(MODE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+ifneq ($(NATIVE),)
+	$(BIN)/stubtest sage_ws._core._rust --mypy-config-file pyproject.toml
+	cargo fmt --all --check
+	$(RUST_ENV) cargo clippy --workspace --all-targets --quiet -- --deny warnings
+else
+	@echo "no Rust toolchain: the stub and the Rust sources are not checked"
+endif
+
+docs: $(VENV)/.ready-docs.$(MODE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv .venv-* build dist site target rust/fuzz/target htmlcov .coverage .coverage.*
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find python build_backend tests \( -name __pycache__ -o -name '_rust*.so' -o -name '_rust*.pyd' \) -prune -exec rm -rf {} +
