@@ -1,0 +1,183 @@
+"""The server's side of the opening handshake on a socket: accept → head → doors → 101 → `ServerLink`.
+
+Each arrow has its limit: ``open_timeout`` runs from the accept (TLS included) to the 101, the head is
+bounded by `opening`, ``max_connections`` and a drain refuse with 503, and ``authorize`` says who it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from sage_ws.aio import opening
+from sage_ws.aio.opening import Refusal
+from sage_ws.aio.serving import ServerLink
+from sage_ws.errors import RefusedError, peer_text
+
+if TYPE_CHECKING:
+    from websockets.http11 import Request
+
+    from sage_ws.aio.server import Server
+
+logger = logging.getLogger("sage_ws.server")
+
+LINGER = 1.0
+"""Seconds that a refused peer has to read its refusal: a close at once could cost it the answer."""
+
+
+class ServerOpening(asyncio.Protocol):
+    """One accepted socket until it is a connection, or refused.
+
+    Args:
+        server: decides who comes in.
+        loop: the running loop.
+    """
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._accepted_at = loop.time()
+        self._reader: opening.HeadReader | None = opening.HeadReader()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._authorizing: asyncio.Task[None] | None = None
+        self._late = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP, and TLS where it is used, stand."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._server.openings.add(self)
+        timeout = self._server.settings.open_timeout
+        if timeout is not None:
+            self._timer = self._loop.call_at(self._accepted_at + timeout, self._too_late)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the head."""
+        if self._reader is None:
+            if self._authorizing is not None:
+                # the client spoke before its 101: kept, within the bound of a head
+                self._late += data
+                if len(self._late) > opening.MAX_HEAD and self._transport is not None:
+                    self._transport.pause_reading()
+            return
+        try:
+            head = self._reader.receive_data(data)
+            if head is not None:
+                self._late = self._reader.rest
+                self._reader = None
+                self._judge(head)
+        except Refusal as refusal:
+            self.refuse(refusal)
+
+    def _judge(self, head: bytes) -> None:
+        server = self._server
+        request = opening.parse_request(head, server.settings.health_path)
+        if "Upgrade" not in request.headers:
+            self._answer_health()
+            return
+        path = request.path.partition("?")[0]
+        if server.path is not None and path != server.path:
+            raise Refusal(404, f"no agent is served at {peer_text(path)}")
+        origin = opening.check_origin(request, server.settings.origins)
+        self._check_room()
+        assert self._transport is not None
+        received = opening.ReceivedRequest(
+            request.path, request.headers, self._transport.get_extra_info("peername"), origin
+        )
+        if server.settings.authorize is None:
+            self._open(request, received, None)
+        else:
+            self._authorizing = self._loop.create_task(
+                self._authorize(request, received), name="sage_ws authorize"
+            )
+
+    def _check_room(self) -> None:
+        server = self._server
+        if server.draining:
+            raise Refusal(503, "the server is draining")
+        limit = server.settings.max_connections
+        if limit is not None and server.connection_count >= limit:
+            raise Refusal(503, f"the server has its {limit} connections", {"Retry-After": "1"})
+
+    async def _authorize(self, request: Request, received: opening.ReceivedRequest) -> None:
+        authorize = self._server.settings.authorize
+        assert authorize is not None
+        try:
+            identity = await authorize(received)
+            if identity is not None and not isinstance(identity, str):
+                raise TypeError(f"authorize must return a str or None, not {type(identity).__name__}")
+            self._check_room()
+            self._open(request, received, identity)
+        except RefusedError as error:
+            self.refuse(opening.refusal_of(error))
+        except Refusal as refusal:
+            self.refuse(refusal)
+        except Exception:
+            logger.exception("authorize failed")
+            self.refuse(Refusal(500, "internal error"))
+
+    def _open(self, request: Request, received: opening.ReceivedRequest, identity: str | None) -> None:
+        answer = opening.accept(request)
+        transport = self._leave()
+        if transport is None or transport.is_closing():
+            return
+        transport.write(answer)
+        link = self._server._opened(received, identity)
+        if len(self._late) > opening.MAX_HEAD:
+            transport.resume_reading()
+        link.start(transport, self._late)
+
+    def _answer_health(self) -> None:
+        draining = self._server.draining
+        body = b"draining\n" if draining else b"ok\n"
+        status = "503 Service Unavailable" if draining else "200 OK"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        self._say_goodbye(head.encode() + body)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with an HTTP error and close."""
+        self._server.refused += 1
+        logger.info("refused a connection with %d: %s", refusal.status, refusal)
+        self._say_goodbye(refusal.encode())
+
+    def _say_goodbye(self, answer: bytes) -> None:
+        transport = self._leave()
+        if transport is None or transport.is_closing():
+            return
+        transport.write(answer)
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._timer = self._loop.call_later(LINGER, transport.abort)
+        else:
+            transport.close()
+
+    def _leave(self) -> asyncio.Transport | None:
+        """The opening handshake is over, one way or the other."""
+        self._reader = None
+        self._server.openings.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return self._transport
+
+    def _too_late(self) -> None:
+        self._timer = None
+        if self._authorizing is not None:
+            self._authorizing.cancel()
+        self.refuse(Refusal(408, "the opening handshake took too long"))
+
+    def abort(self) -> None:
+        """The server closes: nobody comes in any more."""
+        if self._authorizing is not None:
+            self._authorizing.cancel()
+        transport = self._leave()
+        if transport is not None:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer went away before it came in."""
+        if self._authorizing is not None:
+            self._authorizing.cancel()
+        self._leave()
+        self._transport = None

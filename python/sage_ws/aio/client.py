@@ -1,0 +1,494 @@
+"""A client: one persistent connection, any number of calls in flight, each with its own answer.
+
+Its life is drawn in `aio/state.py`. `Client.send` guarantees that a call ends exactly once: with the answer to
+its message, or with an error that says whether the message may have left. An idle client costs one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
+from typing import Any, Self, Unpack
+
+from sage_ws.aio.calls import ClientLink
+from sage_ws.aio.dialing import Address, can_heal, dial
+from sage_ws.aio.link import Loss
+from sage_ws.aio.opening import check_headers
+from sage_ws.aio.state import State, moved
+from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
+from sage_ws.message import Response, SecureMessage
+from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
+
+logger = logging.getLogger("sage_ws.client")
+
+
+class Client:
+    """A `MessageTransport` over one WebSocket connection; belongs to the loop of its first use.
+
+    No I/O happens at construction: the first `send` dials, or `connect`, or ``async with``.
+
+    Args:
+        url: ``ws://`` or ``wss://``, host, optional port and path.
+        **options: see `ClientOptions`; an unknown one is a TypeError.
+
+    Raises:
+        TypeError: an option is unknown or of a wrong type.
+        ValueError: the URL or an option makes no sense.
+    """
+
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
+        self._settings = ClientSettings.parse(options, "Client")
+        if not callable(self._settings.headers):
+            check_headers(self._settings.headers)
+        self._address = Address(url)
+        self.url = url
+        self._state = State.IDLE
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._link: ClientLink | None = None
+        self._dialing: asyncio.Task[None] | None = None
+        self._was_connected = False
+        self._dial_error: DialError | None = None
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._queued = 0
+        self._granted = 0
+        self._watchers: list[asyncio.Future[None]] = []
+        self._closing: asyncio.Task[None] | None = None
+        self._totals = dict.fromkeys(("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0)
+        self._counts = dict.fromkeys(("failed", "dials", "reconnects"), 0)
+
+    # ── what it is ────────────────────────────────────────────────────────────────────
+
+    @property
+    def state(self) -> State:
+        """Where the client stands."""
+        return self._state
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection is open now."""
+        return self._link is not None
+
+    def stats(self) -> Mapping[str, int | float]:
+        """A snapshot of the client's counters.
+
+        Returns:
+            ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``, ``answered``, ``late``
+            (answers nobody waits for any more), ``invalid`` (answers that could not be decoded), ``failed`` (calls
+            ended by an error), ``dials``, ``reconnects``, ``bytes_in``, ``bytes_out``.
+        """
+        link = self._link
+        totals = dict(self._totals)
+        if link is not None:
+            for name, count in link.counters().items():
+                totals[name] += count
+        pending = 0 if link is None else link.connection.pending
+        return {"pending": pending, "queued": self._queued, **totals, **self._counts}
+
+    def __repr__(self) -> str:
+        return f"<sage_ws.Client {self._address} {self._state.name}>"
+
+    # ── opening ───────────────────────────────────────────────────────────────────────
+
+    async def connect(self) -> None:
+        """Dial now instead of at the first `send`; does nothing where a connection is open.
+
+        Raises:
+            DialError: no connection came about.
+            ClosedError: the client was closed.
+        """
+        self._check_usable()
+        if self._link is None:
+            timeout = self._settings.dial_timeout
+            try:
+                async with asyncio.timeout(timeout if self._retries else None):
+                    await self._turn()
+            except DialError as error:
+                raise _again(error) from error.__cause__
+            except ClosedError as error:
+                raise ClosedError(str(error)) from None
+            except TimeoutError:
+                raise DialTimeoutError(
+                    f"could not reach {self._address} within {timeout} s"
+                ) from self._dial_error
+            self._granted -= 1
+            self._release()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def _retries(self) -> bool:
+        """Whether a failed dial is followed by another."""
+        return self._was_connected or self._settings.wait_for_ready
+
+    def _check_usable(self) -> None:
+        """Refuse what cannot work: another loop or thread, a forked child, a closed client."""
+        if self._pid != os.getpid():
+            raise ClosedError("this client was opened before a fork; make a new one in the child")
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("this client belongs to another event loop; make one for each loop")
+        if self._state in {State.DRAINING, State.CLOSED}:
+            raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
+
+    def _move(self, to: State) -> None:
+        self._state = moved(self._state, to)
+
+    def _dial_if_needed(self) -> None:
+        if self._link is None and self._dialing is None:
+            assert self._loop is not None
+            self._dialing = self._loop.create_task(self._dial(), name="sage_ws dial")
+
+    async def _dial(self) -> None:
+        """Dial until a connection is open, or until dialling on makes no sense: one dial at a time."""
+        settings, attempt = self._settings, 0
+        try:
+            while True:
+                if self._state is State.WAITING:
+                    await asyncio.sleep(settings.backoff(attempt))
+                    attempt += 1
+                    if not self._was_connected and not self._queued:
+                        self._move(State.IDLE)  # nobody waits for a first dial any more
+                        return
+                self._move(State.DIALING)
+                self._counts["dials"] += 1
+                try:
+                    link = await dial(self._address, settings, self._make_link)
+                except DialError as error:
+                    self._dial_error = error
+                    if not self._retries or not can_heal(error):
+                        self._give_up_dialing(error)
+                        return
+                    logger.info("dial failed, another follows: %s", error)
+                    self._move(State.WAITING)
+                    continue
+                if link.ended is None:
+                    self._opened(link)
+                    return
+                self._dial_error = DialError(link.ended.text)
+                self._was_connected = True
+                self._move(State.WAITING)
+        except Exception as error:  # a backoff= or an ssl= of the caller's that raises
+            failed = DialError(f"dialling failed: {type(error).__name__}: {error}")
+            failed.__cause__ = error
+            self._give_up_dialing(failed)
+        finally:
+            self._dialing = None
+
+    def _give_up_dialing(self, error: DialError) -> None:
+        logger.info("dial failed: %s", error)
+        self._move(State.IDLE)
+        self._was_connected = False
+        self._fail_queue(error)
+
+    def _make_link(self) -> ClientLink:
+        assert self._loop is not None
+        return ClientLink(self, self._settings, self._loop)
+
+    def _opened(self, link: ClientLink) -> None:
+        if self._was_connected:
+            self._counts["reconnects"] += 1
+        self._was_connected = True
+        self._dial_error = None
+        self._move(State.OPEN)
+        self._link = link
+        self._release()
+
+    # ── sending ───────────────────────────────────────────────────────────────────────
+
+    async def send(
+        self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET, idempotent: bool = False
+    ) -> Response:
+        """Send a message and wait for the answer to exactly this message.
+
+        Args:
+            message: what to send; its id must not be in flight already.
+            timeout: seconds for everything, dialling included; None for no limit. Not given: ``dial_timeout``
+                to leave, then ``read_timeout`` for the answer.
+            idempotent: not built yet; takes False.
+
+        Returns:
+            The peer's answer, be it a success or not: see `Response.raise_for_error`.
+
+        Raises:
+            NotSentError: nothing left this process: DialError, QueueTimeoutError, ClosedError,
+                DuplicateIdError, MessageTooBigError.
+            MaybeDeliveredError: bytes left and no answer came: ConnectionLostError, ReadTimeoutError,
+                WriteTimeoutError.
+            DecodeError: the answer came and cannot be decoded.
+            RuntimeError: the client belongs to another event loop.
+        """
+        link = self._link
+        if (
+            link is None
+            or timeout is not UNSET
+            or idempotent
+            or self._queued
+            or link.blocked
+            or link.connection.pending + self._granted >= self._settings.max_pending
+            or self._loop is not asyncio.get_running_loop()
+            or self._state is not State.OPEN
+        ):
+            link, deadline = await self._leave(message, timeout, idempotent)
+        else:
+            deadline = link.read_deadline()
+        waiter = link.send(message, deadline)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            link.connection.forget(message.id)
+            self._changed()
+            raise
+        except Exception:
+            self._counts["failed"] += 1
+            raise
+
+    async def _leave(
+        self, message: SecureMessage, timeout: Seconds | Unset, idempotent: bool
+    ) -> tuple[ClientLink, float]:
+        """The slow way out: wait for a connection and a place on it.
+
+        Returns:
+            The link to send on, and the loop time until which the answer is awaited.
+        """
+        check_timeout(timeout)
+        if idempotent:
+            raise TypeError("idempotent is not built yet: it takes False")
+        try:
+            self._check_usable()
+        except ClosedError as error:
+            error.message_id = message.id
+            raise
+        assert self._loop is not None
+        now = self._loop.time()
+        if timeout is UNSET:
+            # a first dial bounds itself, by the same dial_timeout, and says more when it fails
+            fails_fast = self._link is None and not self._retries
+            limit = None if fails_fast else self._settings.dial_timeout
+            leave_by = inf if limit is None else now + limit
+        else:
+            leave_by = inf if timeout is None else now + timeout
+        front = False
+        while (link := self._link) is None or front or self._queued or not self._has_room(link):
+            try:
+                async with asyncio.timeout_at(None if leave_by == inf else leave_by):
+                    await self._turn(front=front)
+            except DialError as error:
+                self._counts["failed"] += 1
+                raise _again(error, message.id) from error.__cause__
+            except ClosedError as error:
+                self._counts["failed"] += 1
+                raise ClosedError(str(error), message_id=message.id) from None
+            except TimeoutError:
+                self._counts["failed"] += 1
+                raise QueueTimeoutError(
+                    "its time ran out before the message could leave", message_id=message.id
+                ) from self._dial_error
+            self._granted -= 1
+            link = self._link
+            if link is not None:
+                break
+            front = True  # lost between the grant and this step: first in the line for the next connection
+        return link, link.read_deadline() if timeout is UNSET else leave_by
+
+    def _has_room(self, link: ClientLink) -> bool:
+        return not link.blocked and link.connection.pending + self._granted < self._settings.max_pending
+
+    async def _turn(self, *, front: bool = False) -> None:
+        """Wait in the queue for an open connection with room; on return one place is granted."""
+        assert self._loop is not None
+        turn = self._loop.create_future()
+        (self._queue.appendleft if front else self._queue.append)(turn)
+        self._queued += 1
+        self._dial_if_needed()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._queued -= 1
+            elif turn.exception() is None:  # granted at the moment of the cancellation
+                self._granted -= 1
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        """Grant places to those who wait, in order."""
+        link, queue = self._link, self._queue
+        while queue and link is not None and self._has_room(link):
+            turn = queue.popleft()
+            if not turn.done():
+                self._queued -= 1
+                self._granted += 1
+                turn.set_result(None)
+
+    def _fail_queue(self, error: Exception) -> None:
+        queue, self._queue = self._queue, deque()
+        for turn in queue:
+            if not turn.done():
+                self._queued -= 1
+                turn.set_exception(error)
+
+    def stream(
+        self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
+    ) -> AbstractAsyncContextManager[AsyncIterator[Response]]:
+        """Send a message and iterate over its answer's parts.
+
+        A peer without streams joins its parts into one answer, which is what a plain SAGE peer does: the
+        iterator then yields that one.
+
+        Raises:
+            The same as `send`, when the iteration starts.
+        """
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[AsyncIterator[Response]]:
+            async def parts() -> AsyncIterator[Response]:
+                yield await self.send(message, timeout=timeout)
+
+            yield parts()
+
+        return opened()
+
+    async def ping(self) -> float:
+        """Measure one round trip by a WebSocket ping (RFC 6455 §5.5.2), dialling if needed.
+
+        Returns:
+            Seconds from the ping to its pong.
+
+        Raises:
+            DialError: no connection came about.
+            ConnectionError: the connection ended before the pong.
+        """
+        await self.connect()
+        link, loop = self._link, self._loop
+        if link is None or loop is None:
+            raise ConnectionError("the connection was lost before the ping could leave")
+        begun = loop.time()
+        return await link.ping(os.urandom(8)) - begun
+
+    # ── losing and closing ────────────────────────────────────────────────────────────
+
+    def _answers_came(self) -> None:
+        """Answers made room, or the peer takes bytes again."""
+        if self._queue or self._watchers:
+            self._changed()
+
+    def _changed(self) -> None:
+        """Something that a queued call, `drain` or `wait_closed` waits for may have happened."""
+        self._release()
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def _change(self) -> None:
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    def _link_ended(self, link: ClientLink, loss: Loss) -> None:
+        """A link gives no more answers; its pending calls have been told."""
+        for name, count in link.counters().items():
+            self._totals[name] += count
+        if link is self._link:
+            self._link = None
+            self._lost(loss)
+        self._changed()
+
+    def _lost(self, loss: Loss) -> None:
+        """The open connection is gone: dial again, unless that is not wanted."""
+        if self._state is not State.OPEN:
+            if self._state is State.DRAINING:
+                self._fail_queue(ClosedError("the connection was lost while draining"))
+            return
+        if not self._settings.reconnect:
+            self._move(State.CLOSED)
+            self._changed()
+            self._fail_queue(ClosedError(f"{loss.text}, and reconnect is off"))
+            return
+        logger.info("%s; dialling again", loss.text)
+        self._move(State.WAITING)
+        self._dial_if_needed()
+
+    async def drain(self, *, timeout: Seconds = 30) -> None:
+        """Refuse new sends, wait for the answers that are due, then close.
+
+        Args:
+            timeout: seconds to wait for answers; None for no limit.
+        """
+        check_timeout(timeout)
+        if self._state is not State.CLOSED and self._state is not State.DRAINING:
+            self._check_usable()
+            self._move(State.DRAINING)
+            if self._link is None:
+                self._fail_queue(ClosedError("the client is draining"))
+        try:
+            async with asyncio.timeout(timeout):
+                while (self._link is not None and self._link.connection.pending) or self._queued:
+                    await self._change()
+        except TimeoutError:
+            logger.warning("drain: calls were still unanswered after %s s", timeout)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the client: idempotent, from any state, within ``close_timeout``.
+
+        Calls that still wait end at once: with ConnectionLostError what left, with ClosedError what did not.
+        """
+        if self._pid != os.getpid():
+            self._state = State.CLOSED
+            return
+        if self._closing is None:
+            self._move(State.CLOSED)
+            self._fail_queue(ClosedError("the client was closed"))
+            self._changed()
+            dialing, link = self._dialing, self._link
+            if dialing is None and link is None:
+                return
+            if dialing is not None:
+                dialing.cancel()
+            self._closing = asyncio.get_running_loop().create_task(
+                self._finish(dialing, link), name="sage_ws close"
+            )
+        await asyncio.shield(self._closing)
+
+    async def _finish(self, dialing: asyncio.Task[None] | None, link: ClientLink | None) -> None:
+        if dialing is not None:
+            await asyncio.wait([dialing])
+        if link is not None:
+            link.begin_close()
+            link.give_up("the client was closed")
+            await link.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``."""
+        while self._state is not State.CLOSED:
+            await self._change()
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+
+def _again(error: DialError, message_id: str | None = None) -> DialError:
+    """A dial's error for one of the calls that waited for it: each raises its own instance."""
+    return type(error)(str(error), status=error.status, message_id=message_id)
+
+
+def connect(url: str, **options: Unpack[ClientOptions]) -> Client:
+    """A `Client`, read aloud: ``async with connect(url) as client`` or ``client = await connect(url)``."""
+    return Client(url, **options)

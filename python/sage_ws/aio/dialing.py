@@ -1,0 +1,230 @@
+"""From a URL to an open `Link`: DNS, TCP, TLS and the opening handshake, and the one door for their errors.
+
+Whatever goes wrong on the way, an OSError, an ssl.SSLError, an HTTP answer, leaves this file as a DialError
+that says where it happened and keeps its cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from sage_ws.aio import opening
+from sage_ws.aio.link import Link
+from sage_ws.errors import DialError, DialTimeoutError, peer_text
+from sage_ws.options import ClientSettings, Headers, HeadersFactory
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+
+CANNOT_HEAL = frozenset({400, 401, 403, 404, 405, 407, 410, 426, 451})
+"""Statuses that a later dial would get again: they are raised at once, always (API.md, "Dialling")."""
+
+
+class Address:
+    """Where a client dials: a checked ``ws://`` or ``wss://`` URL.
+
+    Raises:
+        ValueError: it is no such URL; the text says why, without user info.
+    """
+
+    __slots__ = ("_context", "host", "port", "secure", "url")
+
+    def __init__(self, url: str) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url must be a str, not {type(url).__name__}")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"url is malformed: {error}") from None
+        if "@" in parts.netloc:
+            raise ValueError("url must hold no user info: give credentials in headers=")
+        if parts.scheme not in {"ws", "wss"}:
+            raise ValueError(f"url must start with ws:// or wss://, not {url!r}")
+        if not parts.hostname:
+            raise ValueError(f"url names no host: {url!r}")
+        if parts.fragment:
+            raise ValueError(f"url must hold no fragment (RFC 6455 §3): {url!r}")
+        if any(character <= " " or character == "\x7f" for character in url):
+            raise ValueError(f"url holds white space or a control character: {url!r}")
+        self.url = url
+        self.secure = parts.scheme == "wss"
+        self.host = parts.hostname
+        self.port = port or (443 if self.secure else 80)
+        self._context: ssl.SSLContext | None = None
+
+    def tls(self, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+        """The TLS context to dial with: the caller's, or the platform's default, made once; None for ``ws``."""
+        if not self.secure:
+            return None
+        if context is None and self._context is None:
+            self._context = ssl.create_default_context()
+        return context or self._context
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def can_heal(error: DialError) -> bool:
+    """Whether a later dial may succeed where this one failed."""
+    return error.status not in CANNOT_HEAL and not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+
+
+async def dial(address: Address, settings: ClientSettings, make_link: Callable[[], Link]) -> Link:
+    """Open one connection.
+
+    Args:
+        address: where to.
+        settings: the client's options; ``dial_timeout`` bounds everything here.
+        make_link: makes the link that takes over once the opening handshake is done.
+
+    Raises:
+        DialError: it could not be opened, see `can_heal`.
+        DialTimeoutError: ``dial_timeout`` ran out.
+    """
+    try:
+        async with asyncio.timeout(settings.dial_timeout) as timer:
+            return await _dial(address, settings, make_link)
+    except TimeoutError as error:
+        if timer.expired():
+            raise DialTimeoutError(f"could not reach {address} within {settings.dial_timeout:g} s") from error
+        raise DialError(f"could not reach {address}: {error or 'timed out'}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise DialError(f"the certificate of {address} does not pass: {error.verify_message}") from error
+    except ssl.SSLError as error:
+        raise DialError(f"TLS with {address} failed: {error.reason or error}") from error
+    except OSError as error:
+        if isinstance(error, DialError):
+            raise
+        raise DialError(f"could not reach {address}: {error.strerror or error or 'refused'}") from error
+
+
+async def _dial(address: Address, settings: ClientSettings, make_link: Callable[[], Link]) -> Link:
+    from websockets.client import ClientProtocol
+    from websockets.typing import Origin
+    from websockets.uri import parse_uri
+
+    pairs = await _headers(settings.headers)
+    protocol = ClientProtocol(
+        parse_uri(address.url),
+        origin=None if settings.origin is None else Origin(settings.origin),
+        logger=opening.QUIET,
+    )
+    loop = asyncio.get_running_loop()
+    request = opening.encode_request(protocol, pairs)
+    tls = address.tls(settings.ssl)
+    transport, client_opening = await loop.create_connection(
+        lambda: ClientOpening(loop, protocol, request, make_link),
+        address.host,
+        address.port,
+        ssl=tls,
+        server_hostname=address.host if tls else None,
+    )
+    try:
+        return await client_opening.opened
+    except BaseException:
+        client_opening.opened.cancel()
+        transport.abort()
+        raise
+
+
+async def _headers(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
+    """The header fields of one dial; a factory is asked anew each time, for a fresh token.
+
+    Raises:
+        DialError: the factory raised, or made what no header may be.
+    """
+    try:
+        made = headers() if callable(headers) else headers
+        if inspect.isawaitable(made):
+            made = await made
+        return opening.check_headers(made)
+    except Exception as error:
+        raise DialError(f"headers= failed: {type(error).__name__}: {error}") from error
+
+
+class ClientOpening(asyncio.Protocol):
+    """The client's side of the opening handshake on a socket (RFC 6455 §4.1).
+
+    Args:
+        loop: the running loop.
+        protocol: `websockets`' sans-I/O client, which made the request and judges the response.
+        request: the request's bytes.
+        make_link: makes what takes over after the 101.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: ClientProtocol,
+        request: bytes,
+        make_link: Callable[[], Link],
+    ) -> None:
+        self.opened: asyncio.Future[Link] = loop.create_future()
+        self._protocol = protocol
+        self._request = request
+        self._make_link = make_link
+        self._reader = opening.HeadReader()
+        self._transport = cast("asyncio.Transport", None)
+        self._refused: int | None = None
+        self._body = bytearray()
+        self._body_length = opening.MAX_BODY
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP, and TLS where it is used, stand: ask."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the response."""
+        if self.opened.done():
+            return
+        try:
+            if self._refused is not None:
+                self._take_body(data)
+                return
+            head = self._reader.receive_data(data)
+            if head is None:
+                return
+            status = opening.check_response(self._protocol, head)
+        except opening.Refusal as error:
+            self.opened.set_exception(DialError(f"the answer is no opening handshake: {error}"))
+        except DialError as error:
+            self.opened.set_exception(error)
+        else:
+            if status == 101:
+                link = self._make_link()
+                self.opened.set_result(link)
+                link.start(self._transport, self._reader.rest)
+            else:
+                self._refused = status
+                self._body_length = opening.content_length(head)
+                self._take_body(self._reader.rest)
+
+    def _take_body(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) >= self._body_length:
+            self._raise_refused()
+
+    def _raise_refused(self) -> None:
+        body = bytes(self._body[: min(self._body_length, opening.MAX_BODY)]).decode("utf-8", "replace").strip()
+        shown = f": {peer_text(body)}" if body else ""
+        self.opened.set_exception(
+            DialError(f"the server answered HTTP {self._refused}{shown}", status=self._refused)
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended before it was open."""
+        if self.opened.done():
+            return
+        if self._refused is not None:
+            self._raise_refused()
+            return
+        error = DialError("the connection ended during the opening handshake")
+        error.__cause__ = exc
+        self.opened.set_exception(error)

@@ -1,0 +1,407 @@
+"""One open connection on the loop: socket bytes in, values to its owner, frames out.
+
+The seam between the sans-I/O core and asyncio. A `Link` owns the transport after the opening handshake:
+each read goes into the core in one call and comes back as values for `_take`; what the core has queued
+leaves by `flush`, at once when the connection is quiet and every `FLUSH_AT` bytes while a batch is worked
+through. One timer per link, armed for the earliest thing that can come due, watches for silence, for
+a peer that does not take our bytes, and for calls whose time ran out. Roles differ in `_take`, `_ended`
+and `_unblocked`: see `aio/client.py` and `aio/serving.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from math import inf
+from typing import Any, NamedTuple, cast
+
+from sage_ws._core import Connection
+from sage_ws._core.events import Closing, Pong, Undecodable
+from sage_ws.errors import peer_text
+from sage_ws.options import CommonSettings
+
+logger = logging.getLogger("sage_ws.link")
+
+FLUSH_AT = 8 * 1024
+"""Bytes of output at which a batch is written before it is finished: flushed only at its end, client and
+server run in lockstep."""
+
+
+class Loss(NamedTuple):
+    """Why a link ended.
+
+    Attributes:
+        text: for an error's text.
+        code: the close code that the peer sent, None where there was none.
+        reason: its reason.
+        stalled: the peer did not take our bytes for ``write_timeout``.
+    """
+
+    text: str
+    code: int | None = None
+    reason: str = ""
+    stalled: bool = False
+
+
+class Link(asyncio.Protocol):
+    """A connection after its opening handshake.
+
+    Args:
+        connection: the core's end, which holds all protocol state.
+        settings: the owner's options.
+        loop: the running loop.
+    """
+
+    __slots__ = (
+        "_batch_flush",
+        "_blocked",
+        "_close_by",
+        "_closed",
+        "_due",
+        "_ended_by",
+        "_gone",
+        "_keepalive_due",
+        "_last_ping",
+        "_last_received",
+        "_loop",
+        "_pings",
+        "_reading",
+        "_sent_seen",
+        "_settings",
+        "_stalled_since",
+        "_taken",
+        "_time",
+        "_timer",
+        "_transport",
+        "bytes_in",
+        "bytes_out",
+        "connection",
+    )
+
+    def __init__(
+        self, connection: Connection, settings: CommonSettings, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.connection = connection
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._settings = settings
+        self._loop = loop
+        self._time = loop.time
+        self._transport = cast("asyncio.Transport", None)
+        self._closed: asyncio.Future[None] | None = None
+        self._ended_by: Loss | None = None
+        self._close_by: float | None = None
+        self._gone = False
+        self._blocked = False
+        self._reading = True
+        self._batch_flush = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = inf
+        self._last_received = self._last_ping = loop.time()
+        self._keepalive_due = self._last_received + (settings.keepalive_interval or inf) / 2
+        self._sent_seen = 0
+        self._stalled_since = 0.0
+        self._taken = 0
+        self._pings: dict[bytes, asyncio.Future[float]] | None = None
+
+    # ── life ──────────────────────────────────────────────────────────────────────────
+
+    def start(self, transport: asyncio.Transport, received: bytes) -> None:
+        """Take over the transport from the opening handshake, with what came in behind it."""
+        self._transport = transport
+        # Told of every byte that the kernel does not take at once: what waits is kept in the core, where
+        # it is counted and bounded, and is written in one piece when the peer reads again.
+        transport.set_write_buffer_limits(high=0)
+        transport.set_protocol(self)
+        self._beat()
+        if received:
+            self.data_received(received)
+
+    @property
+    def ended(self) -> Loss | None:
+        """Why no more values come from this link; None while they do."""
+        return self._ended_by
+
+    def begin_close(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame and wait for the peer's, `close_timeout` at most, then cut (RFC 6455 §7.1.2)."""
+        if self._close_by is None and not self._transport.is_closing():
+            self.connection.send_close(code, reason)
+            self.flush()
+            self.resume_reading()
+            self._await_end()
+
+    async def wait_closed(self) -> None:
+        """Wait until the socket is gone."""
+        if self._closed is None:
+            self._closed = self._loop.create_future()
+            if self._gone:
+                self._closed.set_result(None)
+        await asyncio.shield(self._closed)
+
+    def cut(self, loss: Loss) -> None:
+        """Drop the connection without waiting for anybody."""
+        self._end(loss)
+        self._transport.abort()
+
+    def fail(self, code: int, text: str) -> None:
+        """End the connection for a peer that is not there any more: our close frame goes out if it can."""
+        self._end(Loss(text))
+        self.connection.send_close(code, text)
+        self.flush()
+        if self._blocked:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _await_end(self) -> None:
+        timeout = self._settings.close_timeout
+        self._close_by = inf if timeout is None else self._time() + timeout
+        self.arm(self._close_by)
+
+    def _end(self, loss: Loss) -> None:
+        if self._ended_by is None:
+            self._ended_by = loss
+            self._ended(loss)
+
+    # ── in ────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        """One read of the socket: through the core in one call, values to the owner, replies out."""
+        self._last_received = self._time()
+        self.bytes_in += len(data)
+        connection = self.connection
+        values = connection.receive_data(data)
+        if values:
+            self._take(values)
+        if connection.buffered:
+            self.flush()
+
+    def eof_received(self) -> None:
+        """The peer ended its side: the transport closes itself, then `connection_lost` says the rest."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        text = "the connection was lost" if exc is None else f"the connection was lost: {exc}"
+        self._end(Loss(text))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._gone = True
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+        if self._pings:
+            for waiter in self._pings.values():
+                if not waiter.done():
+                    waiter.set_exception(ConnectionError(text))
+            self._pings.clear()
+
+    def pause_reading(self) -> None:
+        """Stop reading, and with it the watch for silence."""
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again; silence counts from now."""
+        if not self._reading:
+            self._reading = True
+            self._last_received = self._last_ping = self._time()
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+            self.arm(self._last_received)
+
+    def _take(self, values: list[Any]) -> None:
+        """Values of one read, for the owner; what is neither message nor answer goes to `_event`."""
+        raise NotImplementedError
+
+    def _event(self, event: object) -> None:
+        """What is no message and no answer: cold, both roles."""
+        if isinstance(event, Pong):
+            waiter = self._pings.pop(event.payload, None) if self._pings else None
+            if waiter is not None and not waiter.done():
+                waiter.set_result(self._time())
+        elif isinstance(event, Undecodable):
+            logger.warning("undecodable message from the peer: %s", event.error)
+        elif isinstance(event, Closing):
+            self._closing(event)
+
+    def _closing(self, event: Closing) -> None:
+        if event.by_peer:
+            shown = f" {peer_text(event.reason)}" if event.reason else ""
+            self._end(
+                Loss(f"the peer closed the connection ({event.code}){shown}", event.code, event.reason)
+            )
+        else:
+            logger.warning("connection failed with %s: %s", event.code, event.reason)
+            self._end(Loss(f"the connection failed with {event.code}: {event.reason}"))
+        self.flush()
+        if event.by_peer and self._closes_first():
+            self._transport.close()
+            return
+        # The peer closes the socket, or still writes what it had under way: a close of ours now could
+        # answer that with a reset and lose our close frame. So read on, bounded by close_timeout.
+        if not event.by_peer and self._transport.can_write_eof() and not self._blocked:
+            self._transport.write_eof()
+        if self._close_by is None:
+            self._await_end()
+
+    def _closes_first(self) -> bool:
+        """Whether this role shuts the socket when both close frames have passed (RFC 6455 §7.1.1)."""
+        raise NotImplementedError
+
+    def _ended(self, loss: Loss) -> None:
+        """No more values will come: called once."""
+        raise NotImplementedError
+
+    # ── out ───────────────────────────────────────────────────────────────────────────
+
+    def flush(self) -> None:
+        """Write what the core has queued, unless the socket takes nothing now."""
+        if self._blocked:
+            return
+        data = self.connection.data_to_send()
+        if data:
+            self.bytes_out += len(data)
+            self._transport.write(data)
+
+    def flush_soon(self) -> None:
+        """Flush when the callbacks that are ready now have run: one write for their batch."""
+        if not self._batch_flush:
+            self._batch_flush = True
+            self._loop.call_soon(self._flush_batch)
+
+    def _flush_batch(self) -> None:
+        self._batch_flush = False
+        self.flush()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer does not take our bytes at the moment."""
+        return self._blocked
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the socket has not taken."""
+        return self.connection.buffered + self._transport.get_write_buffer_size()
+
+    def pause_writing(self) -> None:
+        """The socket refused bytes: from here on they wait in the core."""
+        self._blocked = True
+        self.connection.set_blocked(True)
+        self._stalled_since = self._time()
+        self._taken = self.bytes_out - self._transport.get_write_buffer_size()
+        self._watch_writing(self._stalled_since)
+
+    def resume_writing(self) -> None:
+        """The socket took everything: what waited follows in one piece."""
+        self._blocked = False
+        self.connection.set_blocked(False)
+        self.flush()
+        if not self._blocked:
+            self._unblocked()
+
+    def _unblocked(self) -> None:
+        """The peer takes bytes again."""
+        raise NotImplementedError
+
+    async def ping(self, payload: bytes) -> float:
+        """Send a ping and wait for its pong (RFC 6455 §5.5.2).
+
+        Returns:
+            Loop time at which the pong came.
+
+        Raises:
+            ConnectionError: the connection ended first.
+        """
+        waiter = self._loop.create_future()
+        self._pings = self._pings if self._pings is not None else {}
+        self._pings[payload] = waiter
+        self.connection.send_ping(payload)
+        self.flush()
+        try:
+            return cast("float", await waiter)
+        finally:
+            self._pings.pop(payload, None)
+
+    # ── time ──────────────────────────────────────────────────────────────────────────
+
+    def arm(self, due: float) -> None:
+        """See to it that the timer fires at ``due`` or before."""
+        if due < self._due and not self._gone:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due = due
+            self._timer = self._loop.call_at(due, self._beat)
+
+    def _beat(self) -> None:
+        """The timer: look at everything that can come due, then arm for the next."""
+        now = self._time()
+        self._timer = None
+        self._due = inf
+        if self._close_by is not None:
+            if now >= self._close_by:
+                self._transport.abort()
+            elif self._close_by < inf:
+                self.arm(self._close_by)
+        if self._ended_by is not None:
+            return
+        self._watch_calls(now)
+        self._watch_writing(now)
+        if self._reading:
+            self._watch_silence(now)
+            if self._ended_by is None:
+                self._watch_pings(now)
+        if self._ended_by is None:
+            self._watch_keepalive(now)
+
+    def _watch_calls(self, now: float) -> None:
+        """Calls whose time ran out: the client's."""
+
+    def _watch_writing(self, now: float) -> None:
+        timeout = self._settings.write_timeout
+        if not self._blocked or timeout is None or self._ended_by is not None:
+            return
+        taken = self.bytes_out - self._transport.get_write_buffer_size()
+        if taken != self._taken:
+            self._taken, self._stalled_since = taken, now
+        elif now >= self._stalled_since + timeout:
+            self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
+            return
+        self.arm(min(self._stalled_since + timeout, now + timeout / 4))
+
+    def _watch_silence(self, now: float) -> None:
+        """Only a server calls silence death; a client's ``read_timeout`` is each call's own."""
+
+    def _watch_pings(self, now: float) -> None:
+        interval, timeout = self._settings.ping_interval, self._settings.ping_timeout
+        if interval is None:
+            return
+        # Any byte is life: a peer that sends a long message cannot put a pong in the middle of a frame.
+        unanswered = self._last_ping > self._last_received
+        if unanswered and timeout is not None:
+            if now >= self._last_ping + timeout:
+                self.fail(1011, "ping timeout")
+                return
+            self.arm(self._last_ping + timeout)
+            return
+        due = max(self._last_received, self._last_ping) + interval
+        if now >= due:
+            self._last_ping = now
+            self.connection.send_ping(b"")
+            self.flush()
+            due = now + (interval if timeout is None else timeout)
+        self.arm(due)
+
+    def _watch_keepalive(self, now: float) -> None:
+        # Go peers put a deadline on each message that they read, and pings do not extend it (WIRE.md).
+        interval = self._settings.keepalive_interval
+        if interval is None:
+            return
+        if now >= self._keepalive_due:
+            sent = self.connection.counters()["sent"]
+            if sent == self._sent_seen and self.connection.spoken:
+                self.connection.send_keepalive()
+                self.flush()
+            self._sent_seen = sent
+            self._keepalive_due = now + interval / 2
+        self.arm(self._keepalive_due)

@@ -1,0 +1,322 @@
+"""The opening handshake's rules, both sides, without a socket: heads in, heads out (RFC 6455 §4).
+
+A head is cut out of the stream at CRLFCRLF and classified before anything parses it, so that an
+endless or hostile one is refused in linear time with the status that names its fault (WIRE.md, "Frames").
+What is inside a sound head is judged by `websockets`' sans-I/O protocols.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from sage_ws.errors import DialError, RefusedError, peer_text
+from sage_ws.options import Headers
+
+if TYPE_CHECKING:
+    from websockets.client import ClientProtocol
+    from websockets.http11 import Request
+
+MAX_LINE: Final = 8 * 1024
+MAX_HEAD: Final = 64 * 1024
+MAX_HEADERS: Final = 128
+MAX_BODY: Final = 64 * 1024
+"""Bytes of a refusal's body that a client reads."""
+
+_END = b"\r\n\r\n"
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = {"upgrade", "connection", "host", "origin"}
+
+# `websockets` logs heads at DEBUG, headers with tokens included: its records stop here.
+QUIET = logging.getLogger("sage_ws.opening.heads")
+QUIET.addHandler(logging.NullHandler())
+QUIET.setLevel(logging.CRITICAL)
+QUIET.propagate = False
+
+WEBSOCKET_NEEDED = (
+    "this is a WebSocket endpoint, and the request asks for no upgrade; if a proxy stands between, it must"
+    " pass the Upgrade and Connection headers on"
+)
+
+
+class Refusal(Exception):
+    """The opening handshake ends here.
+
+    Attributes:
+        status: the HTTP status that says so.
+        headers: further header fields of the answer.
+    """
+
+    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers or {}
+
+    def encode(self) -> bytes:
+        """The HTTP answer, whole."""
+        body = f"{self}\n".encode()
+        try:
+            phrase = HTTPStatus(self.status).phrase
+        except ValueError:
+            phrase = "Refused"
+        lines = [
+            f"HTTP/1.1 {self.status} {phrase}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        return "\r\n".join(lines).encode("latin-1", "replace") + _END + body
+
+
+class HeadReader:
+    """Collects bytes until a head is whole; keeps what comes behind it."""
+
+    __slots__ = ("_buffer", "_searched", "rest")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self.rest = b""
+
+    def receive_data(self, data: bytes) -> bytes | None:
+        """Take a chunk.
+
+        Returns:
+            The head, its empty line included, once it is whole; `rest` then holds what followed it.
+
+        Raises:
+            Refusal: 414 for a first line over 8 KiB, 431 for a longer header line, more than 128 headers
+                or 64 KiB in all.
+        """
+        buffer = self._buffer
+        buffer += data
+        end = buffer.find(_END, max(0, self._searched - 3))
+        self._searched = len(buffer)
+        size = len(buffer) if end < 0 else end + len(_END)
+        first = buffer.find(b"\r\n", 0, MAX_LINE + 2)
+        if first < 0 and size > MAX_LINE:
+            raise Refusal(414, f"the request line is over {MAX_LINE} bytes")
+        if size > MAX_HEAD:
+            raise Refusal(431, f"the head is over {MAX_HEAD} bytes")
+        if end < 0:
+            return None
+        head = bytes(buffer[:size])
+        self.rest = bytes(buffer[size:])
+        buffer.clear()
+        lines = head.split(b"\r\n")[1:-2]
+        if len(lines) > MAX_HEADERS:
+            raise Refusal(431, f"more than {MAX_HEADERS} headers")
+        if any(len(line) > MAX_LINE for line in lines):
+            raise Refusal(431, f"a header line is over {MAX_LINE} bytes")
+        return head
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A sound opening request, as ``authorize`` sees it.
+
+    Attributes:
+        path: the request target, query included.
+        headers: header fields; names match in any case.
+        remote_address: the peer's socket address.
+        origin: the Origin header, None without one.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    remote_address: Any
+    origin: str | None
+
+
+def parse_request(head: bytes, health_path: str | None) -> Request:
+    """Judge a request's head by itself: what it says, not yet who may come in.
+
+    Returns:
+        The request: an upgrade to WebSocket 13, or a GET of ``health_path``.
+
+    Raises:
+        Refusal: 400, 405 or 426, with the likely cause.
+    """
+    from websockets.server import ServerProtocol
+
+    line = head[: head.index(b"\r\n")]
+    matched = _REQUEST_LINE.fullmatch(line)
+    if matched is None:
+        raise Refusal(400, f"malformed request line {peer_text(line.decode('latin-1'))}")
+    method, _, version = matched.groups()
+    if method != b"GET":
+        raise Refusal(405, f"method {method.decode()} is not GET", {"Allow": "GET"})
+    if version != b"1.1":
+        raise Refusal(400, f"HTTP/{version.decode()} is not HTTP/1.1; a proxy may speak an older one to us")
+    if b"\n" in head.replace(b"\r\n", b"") or b"\r" in head.replace(b"\r\n", b""):
+        raise Refusal(400, "malformed head: a line does not end in CRLF")
+    protocol = ServerProtocol(logger=QUIET)
+    protocol.receive_data(head)
+    events = protocol.events_received()
+    if not events:
+        cause = protocol.handshake_exc
+        raise Refusal(400, f"malformed head: {cause.__cause__ or cause if cause else 'incomplete'}")
+    request: Request = events[0]  # type: ignore[assignment]
+    if len(request.headers.get_all("Host")) != 1:
+        raise Refusal(400, "exactly one Host header is needed")
+    if request.path.partition("?")[0] == health_path and "Upgrade" not in request.headers:
+        return request
+    if "websocket" not in _tokens(request.headers.get_all("Upgrade")) or "upgrade" not in _tokens(
+        request.headers.get_all("Connection")
+    ):
+        raise Refusal(426, WEBSOCKET_NEEDED, {"Upgrade": "websocket"})
+    versions = request.headers.get_all("Sec-WebSocket-Version")
+    if versions != ["13"]:
+        shown = peer_text(", ".join(versions)) if versions else "none"
+        raise Refusal(
+            426, f"WebSocket version 13 is needed, not {shown}", {"Sec-WebSocket-Version": "13"}
+        )
+    return request
+
+
+def _tokens(values: Iterable[str]) -> set[str]:
+    return {token.strip().lower() for value in values for token in value.split(",")}
+
+
+def accept(request: Request) -> bytes:
+    """The 101 that answers a sound request (RFC 6455 §4.2.2): no subprotocol, no extension.
+
+    Raises:
+        Refusal: 400, the key is not 16 bytes of base64.
+    """
+    from websockets.server import ServerProtocol
+
+    # Among several upgrades ours is one; the library wants it to be alone.
+    del request.headers["Upgrade"]
+    request.headers["Upgrade"] = "websocket"
+    response = ServerProtocol(logger=QUIET).accept(request)
+    if response.status_code != 101:
+        raise Refusal(400, response.body.decode("utf-8", "replace").strip())
+    return response.serialize()
+
+
+def check_origin(request: Request, origins: Iterable[str | None] | None) -> str | None:
+    """Let a request's Origin pass, or refuse it (RFC 6455 §10.2, §4.2.2).
+
+    Without a list a browser's Origin must name the host that the request went to. With one it must be in
+    it, scheme, host and port alike; None in it lets a request without Origin pass.
+
+    Returns:
+        The origin, None without one.
+
+    Raises:
+        Refusal: 403.
+    """
+    given = request.headers.get_all("Origin")
+    if len(given) > 1:
+        raise Refusal(403, "more than one Origin header")
+    origin = given[0].strip() if given else None
+    if origins is None:
+        if origin is None:
+            return None
+        own = _endpoint(f"{origin.partition('://')[0]}://{request.headers['Host']}")
+        if own is not None and _endpoint(origin) == own:
+            return origin
+        raise Refusal(403, f"origin {peer_text(origin)} is not this host; list it in origins=")
+    if origin is None:
+        if None in origins:
+            return None
+        raise Refusal(403, "an Origin header is needed")
+    wanted = _endpoint(origin)
+    if wanted is not None and any(one is not None and _endpoint(one) == wanted for one in origins):
+        return origin
+    raise Refusal(403, f"origin {peer_text(origin)} is not allowed")
+
+
+def _endpoint(origin: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port of an origin, the default port filled in; None for what is no such origin."""
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        return None
+    return parts.scheme.lower(), parts.hostname, port or {"https": 443, "wss": 443}.get(parts.scheme.lower(), 80)
+
+
+def refusal_of(error: RefusedError) -> Refusal:
+    """What ``authorize`` raised, as an answer."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
+    return Refusal(error.status, str(error) or HTTPStatus(error.status).phrase, headers)
+
+
+# ── the client's side ─────────────────────────────────────────────────────────────────
+def check_headers(headers: Headers) -> list[tuple[str, str]]:
+    """A caller's header fields as pairs, checked so that none can forge another.
+
+    Raises:
+        TypeError: a name or a value is no str.
+        ValueError: it holds what no header may, or is one that the opening handshake sets.
+    """
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("headers must be pairs of str")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"header name {name!r} is not a token (RFC 9110 §5.1)")
+        if any(ord(character) < 0x20 and character != "\t" or ord(character) in {0x7F} for character in value):
+            raise ValueError(f"header {name} holds a control character")
+        try:
+            value.encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(f"header {name} holds characters beyond latin-1") from None
+        if name.lower() in _OURS or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"header {name} belongs to the opening handshake")
+    return pairs
+
+
+def encode_request(protocol: ClientProtocol, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The client's opening request."""
+    request = protocol.connect()
+    request.headers["User-Agent"] = "sage-ws"
+    for name, value in headers:
+        if name.lower() == "user-agent":
+            del request.headers["User-Agent"]
+        request.headers[name] = value
+    return request.serialize()
+
+
+def check_response(protocol: ClientProtocol, head: bytes) -> int:
+    """Judge a response's head.
+
+    Returns:
+        Its status: 101 for one that opens the connection, else one whose body is worth reading.
+
+    Raises:
+        DialError: it is not HTTP/1.1, or a 101 that breaks RFC 6455 §4.2.2.
+    """
+    line = head[: head.index(b"\r\n")]
+    matched = re.fullmatch(rb"HTTP/(\d\.\d) (\d{3})(?: [^\r\n]*)?", line)
+    if matched is None:
+        raise DialError(f"the answer is not HTTP: {peer_text(line.decode('latin-1'))}")
+    status = int(matched[2])
+    if matched[1] != b"1.1":
+        raise DialError(f"the answer is HTTP/{matched[1].decode()}, not HTTP/1.1", status=status)
+    if status == 101:
+        protocol.receive_data(head)
+        if protocol.handshake_exc is not None:
+            raise DialError(
+                f"the 101 answer is not a WebSocket's: {peer_text(str(protocol.handshake_exc))}", status=101
+            ) from protocol.handshake_exc
+        if not protocol.events_received():
+            raise DialError("the 101 answer is incomplete", status=101)
+    return status
+
+
+def content_length(head: bytes) -> int:
+    """Bytes of a refusal's body that are worth waiting for: its Content-Length, `MAX_BODY` at most."""
+    matched = re.search(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*\r\n", head, re.IGNORECASE)
+    return min(int(matched[1]), MAX_BODY) if matched else MAX_BODY

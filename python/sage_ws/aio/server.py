@@ -1,0 +1,372 @@
+"""A server: accept → opening handshake → connection → handler → answer, with the limit that guards each arrow.
+
+::
+
+    accept            open_timeout, max_connections, 503 while draining    aio/accepting.py
+    opening handshake head limits, path, origins, authorize                aio/opening.py
+    connection        max_message_size, pings, silence, max_queue_bytes    aio/link.py, aio/serving.py
+    handler           max_concurrency, one context per message             aio/workers.py
+    answer            max_message_size, write_timeout                      aio/serving.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Collection, Generator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Self, Unpack
+
+from sage_ws.aio.accepting import ServerOpening
+from sage_ws.aio.opening import ReceivedRequest
+from sage_ws.aio.serving import ServerLink
+from sage_ws.aio.workers import Workers
+from sage_ws.aio.link import Loss
+from sage_ws.errors import ClosedError, NotSentError
+from sage_ws.handler import Connection, Handler, takes_call
+from sage_ws.message import Response, SecureMessage
+from sage_ws.options import UNSET, Seconds, ServerOptions, ServerSettings, Unset, check_timeout
+
+logger = logging.getLogger("sage_ws.server")
+
+BACKLOG = 1024
+"""Connections that the kernel may hold for us between accepts."""
+
+
+class Server:
+    """Serves one handler on one socket, or several (a host name with several addresses).
+
+    Args:
+        handler: called for each valid request, see `sage_ws.handler`.
+        **options: see `ServerOptions`; an unknown one is a TypeError.
+
+    Raises:
+        TypeError: the handler's arguments fit no shape, or an option is unknown or of a wrong type.
+        ValueError: an option makes no sense.
+    """
+
+    def __init__(self, handler: Handler, **options: Unpack[ServerOptions]) -> None:
+        self._takes_call = takes_call(handler)
+        self.settings = ServerSettings.parse(options, "Server")
+        self._handler = handler
+        self.path: str | None = None
+        self.draining = False
+        self.openings: set[ServerOpening] = set()
+        self.refused = 0
+        self.dropped = 0
+        self._accepted = 0
+        self._totals = dict.fromkeys(("received", "answered", "invalid", "bytes_in", "bytes_out"), 0)
+        self._links: dict[ServerLink, None] = {}
+        self._orphans: set[ServerLink] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._workers: Workers | None = None
+        self._listener: asyncio.Server | None = None
+        self._unix: str | None = None
+        self._lifespan = AsyncExitStack()
+        self._watchers: list[asyncio.Future[None]] = []
+        self._closing: asyncio.Task[None] | None = None
+        self._closed = False
+
+    # ── starting ──────────────────────────────────────────────────────────────────────
+
+    async def start(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        path: str | None = None,
+        sock: socket.socket | None = None,
+        unix: str | None = None,
+    ) -> None:
+        """Listen.
+
+        Args:
+            host: address or name to bind; None for all interfaces.
+            port: 0 for any free one; `port` then tells which.
+            path: serve this path only, 404 elsewhere; None serves every path.
+            sock: a bound socket to listen on, instead of host and port.
+            unix: path of a unix socket to listen on, instead of host and port.
+
+        Raises:
+            RuntimeError: the server was started before.
+            ValueError: the path does not start with a slash, or both sock= and unix= are given.
+            OSError: the address cannot be bound.
+        """
+        if self._loop is not None:
+            raise RuntimeError("a server can be started once")
+        if path is not None and not path.startswith("/"):
+            raise ValueError(f"path must start with a slash, not {path!r}")
+        if sock is not None and unix is not None:
+            raise ValueError("give sock= or unix=, not both")
+        loop = self._loop = asyncio.get_running_loop()
+        self.path = path
+        settings = self.settings
+        self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop)
+        if settings.lifespan is not None:
+            await self._lifespan.enter_async_context(settings.lifespan(self))
+        tls: dict[str, Any] = {}
+        if settings.ssl is not None:
+            tls = {"ssl": settings.ssl, "ssl_handshake_timeout": settings.open_timeout}
+        try:
+            if unix is not None:
+                self._listener = await loop.create_unix_server(
+                    self._make_opening, unix, backlog=BACKLOG, **tls
+                )
+                self._unix = unix
+            elif sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
+                self._listener = await loop.create_unix_server(
+                    self._make_opening, sock=sock, backlog=BACKLOG, **tls
+                )
+            elif sock is not None:
+                self._listener = await loop.create_server(
+                    self._make_opening, sock=sock, backlog=BACKLOG, **tls
+                )
+            else:
+                self._listener = await loop.create_server(
+                    self._make_opening, host, port, backlog=BACKLOG, **tls
+                )
+        except BaseException:
+            await self._lifespan.aclose()
+            raise
+        logger.info("serving on %s", self._where())
+
+    def _make_opening(self) -> ServerOpening:
+        assert self._loop is not None
+        return ServerOpening(self, self._loop)
+
+    def _where(self) -> str:
+        if self._unix is not None:
+            return f"unix:{self._unix}"
+        names = [one.getsockname() for one in self.sockets]
+        return ", ".join(name if isinstance(name, str) else f"{name[0]}:{name[1]}" for name in names)
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """The listening sockets; empty before the start and after the end."""
+        return tuple(self._listener.sockets) if self._listener is not None else ()
+
+    @property
+    def port(self) -> int:
+        """The TCP port that the server listens on.
+
+        Raises:
+            RuntimeError: it is not started, or listens on a unix socket.
+        """
+        for one in self.sockets:
+            name = one.getsockname()
+            if isinstance(name, tuple):
+                return int(name[1])
+        raise RuntimeError("the server listens on no TCP port")
+
+    async def __aenter__(self) -> Self:
+        if self._loop is None:
+            await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    # ── what it is ────────────────────────────────────────────────────────────────────
+
+    @property
+    def connections(self) -> Collection[Connection]:
+        """The open connections, oldest first."""
+        return tuple(self._links)
+
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._links)
+
+    def stats(self) -> Mapping[str, int | float]:
+        """A snapshot of the server's counters.
+
+        Returns:
+            ``connections`` (open now), ``accepted`` and ``refused`` (opening handshakes), ``pending`` (requests accepted
+            and not answered yet), ``received`` (requests), ``answered``, ``invalid`` (messages answered by a
+            validation or decoding error), ``dropped`` (requests and answers whose connection was gone, or
+            that came during a drain), ``bytes_in``, ``bytes_out``.
+        """
+        totals = dict(self._totals)
+        for link in self._links:
+            for name, count in _counters(link).items():
+                totals[name] += count
+        return {
+            "connections": len(self._links),
+            "accepted": self._accepted,
+            "refused": self.refused,
+            "pending": self._unfinished(),
+            "dropped": self.dropped,
+            **totals,
+        }
+
+    def _unfinished(self) -> int:
+        return sum(link.unfinished for link in (*self._links, *self._orphans))
+
+    def __repr__(self) -> str:
+        return f"<sage_ws.Server {self._where() or 'not listening'} connections={len(self._links)}>"
+
+    async def send(
+        self, identity: str, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
+    ) -> Response:
+        """Ask the newest connection of a proven identity.
+
+        Raises:
+            NotSentError: no connection has this identity, or its peer takes no requests.
+        """
+        for link in reversed(self._links):
+            if link.identity == identity and not link.closed:
+                return await link.send(message, timeout=timeout)
+        raise NotSentError("no connection has this identity", message_id=message.id)
+
+    # ── links ─────────────────────────────────────────────────────────────────────────
+
+    def _opened(self, request: ReceivedRequest, identity: str | None) -> ServerLink:
+        assert self._loop is not None and self._workers is not None
+        self._accepted += 1
+        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity)
+        self._links[link] = None
+        return link
+
+    def _link_ended(self, link: ServerLink) -> None:
+        """A link brings no more requests; its socket may live a little longer."""
+        if self._watchers:
+            self._changed()
+
+    def _link_lost(self, link: ServerLink) -> None:
+        """A link's socket is gone."""
+        if self._links.pop(link, link) is None:
+            for name, count in _counters(link).items():
+                self._totals[name] += count
+            if link.unfinished:
+                self._orphans.add(link)
+        self._changed()
+
+    def _link_finished(self, link: ServerLink) -> None:
+        """The last running request of a link was answered, during a drain or after the link's end."""
+        self._orphans.discard(link)
+        self._changed()
+
+    def _changed(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    async def _change(self) -> None:
+        watcher = asyncio.get_running_loop().create_future()
+        self._watchers.append(watcher)
+        await watcher
+
+    # ── ending ────────────────────────────────────────────────────────────────────────
+
+    async def drain(self, *, timeout: Seconds = 30) -> None:
+        """End gracefully.
+
+        1. New connections are refused with 503, ``health_path`` answers 503, further requests are not dispatched.
+        2. Requests that were read are finished and answered, for ``timeout`` at most.
+        3. Every connection is closed with 1001.
+        4. The socket is closed, and whatever handler still runs is cancelled.
+
+        Args:
+            timeout: seconds for step 2; None for no limit.
+        """
+        check_timeout(timeout)
+        self.draining = True
+        try:
+            async with asyncio.timeout(timeout):
+                while self._unfinished() or any(link.unsent for link in self._links):
+                    await self._change()
+        except TimeoutError:
+            logger.warning("drain: %d requests were not answered within %s s", self._unfinished(), timeout)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End now: idempotent, within ``close_timeout``; running handlers are cancelled."""
+        if self._closing is None:
+            self.draining = True
+            self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
+        await asyncio.shield(self._closing)
+
+    async def _finish(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for opening in tuple(self.openings):
+            opening.abort()
+        for link in self._links:
+            link.begin_close(1001, "going away")
+        try:
+            async with asyncio.timeout(self.settings.close_timeout):
+                while self._links:
+                    await self._change()
+        except TimeoutError:
+            for link in tuple(self._links):
+                link.cut(Loss("the server was closed"))
+        if self._workers is not None:
+            await self._workers.stop()
+        if self._unix is not None:
+            try:
+                os.unlink(self._unix)
+            except FileNotFoundError:  # newer Pythons remove it themselves
+                pass
+        try:
+            await self._lifespan.aclose()
+        finally:
+            self._closed = True
+            self._changed()
+
+    async def wait_closed(self) -> None:
+        """Wait until the server has ended, by `close` or `drain`."""
+        while not self._closed:
+            await self._change()
+
+
+def _counters(link: ServerLink) -> dict[str, int]:
+    counts = link.connection.counters()
+    return {
+        "received": counts["received"],
+        "answered": counts["sent"],
+        "invalid": counts["invalid"],
+        "bytes_in": link.bytes_in,
+        "bytes_out": link.bytes_out,
+    }
+
+
+class serve:
+    """Serve a handler: ``async with serve(handler, host, port) as server``, or ``await serve(…)``.
+
+    Args:
+        handler: called for each valid request.
+        host: see `Server.start`, as are port, path, sock and unix.
+        **options: see `ServerOptions`.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        path: str | None = None,
+        sock: Any = None,
+        unix: str | None = None,
+        **options: Unpack[ServerOptions],
+    ) -> None:
+        self._server = Server(handler, **options)
+        self._host, self._port = host, port
+        self._path, self._sock, self._unix = path, sock, unix
+
+    async def __aenter__(self) -> Server:
+        await self._server.start(
+            self._host, self._port, path=self._path, sock=self._sock, unix=self._unix
+        )
+        return self._server
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._server.close()
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self.__aenter__().__await__()

@@ -1,0 +1,226 @@
+"""The server's end of one connection: requests to the workers, answers back, with a bound on each.
+
+The limit that guards each arrow: at most ``max_concurrency`` requests run; the rest wait here,
+undispatched, up to ``max_queue_bytes``, beyond which reading pauses; while over `UNSENT_LIMIT` of
+answers waits for the peer to read, nothing more is dispatched. Control frames and answers always pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from sage_ws._core import Connection as CoreConnection
+from sage_ws.aio.link import FLUSH_AT, Link, Loss
+from sage_ws.errors import ClosedError, MessageTooBigError, NotSentError
+from sage_ws.handler import INTERNAL_ERROR, UpgradeRequest, failure
+from sage_ws.message import Reply, Response, SecureMessage
+from sage_ws.options import UNSET, Seconds, ServerSettings, Unset
+
+if TYPE_CHECKING:
+    from sage_ws.aio.server import Server
+    from sage_ws.aio.workers import Workers
+
+logger = logging.getLogger("sage_ws.server")
+
+UNSENT_LIMIT = 1024 * 1024
+"""Bytes of answers that may wait for a peer before its further requests wait too."""
+MESSAGE_OVERHEAD = 512
+"""Bytes that a waiting message is counted for beside its payload: its strings and the objects themselves."""
+
+
+class ServerCall:
+    """One request being served over a connection."""
+
+    __slots__ = ("connection", "deadline")
+
+    def __init__(self, connection: ServerLink) -> None:
+        self.connection = connection
+        self.deadline: float | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """The caller's proven identity; None without ``authorize``."""
+        return self.connection.identity
+
+
+class ServerLink(Link):
+    """An accepted connection; what a handler knows as ``call.connection``.
+
+    Args:
+        server: whose connection this is.
+        workers: run the handlers.
+        request: the opening handshake's request.
+        identity: what ``authorize`` returned.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_running",
+        "_server",
+        "_waiting",
+        "_waiting_bytes",
+        "_workers",
+        "identity",
+        "request",
+        "settings",
+        "subprotocol",
+    )
+
+    def __init__(
+        self,
+        server: Server,
+        workers: Workers,
+        settings: ServerSettings,
+        loop: asyncio.AbstractEventLoop,
+        request: UpgradeRequest,
+        identity: str | None,
+    ) -> None:
+        super().__init__(
+            CoreConnection("server", max_message_size=settings.max_message_size), settings, loop
+        )
+        self.settings = settings
+        self.request = request
+        self.identity = identity
+        self.subprotocol: str | None = None
+        self._server = server
+        self._workers = workers
+        self._running = 0
+        self._waiting: deque[SecureMessage] | None = None
+        self._waiting_bytes = 0
+
+    # ── in ────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, values: list[Any]) -> None:
+        submit, limit = self._workers.submit, self.settings.max_concurrency
+        for value in values:
+            if type(value) is not SecureMessage:
+                self._event(value)
+            elif self._server.draining:
+                self._server.dropped += 1
+            elif self._running < limit and not self._waiting and not (self._blocked and self._overfull()):
+                self._running += 1
+                submit(self, value)
+            else:
+                self._wait(value)
+
+    def _overfull(self) -> bool:
+        return self.unsent > UNSENT_LIMIT
+
+    def _wait(self, message: SecureMessage) -> None:
+        """Keep a request that must not be dispatched yet."""
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.payload) + MESSAGE_OVERHEAD
+        if self._waiting_bytes > self.settings.max_queue_bytes:
+            self.pause_reading()
+
+    def _dispatch_waiting(self) -> None:
+        """Requests that waited go on, as far as the limits allow now."""
+        waiting = self._waiting
+        while waiting and self._running < self.settings.max_concurrency and not self._overfull():
+            message = waiting.popleft()
+            self._waiting_bytes -= len(message.payload) + MESSAGE_OVERHEAD
+            self._running += 1
+            self._workers.submit(self, message)
+        if not self._reading and self._waiting_bytes <= self.settings.max_queue_bytes:
+            self.resume_reading()
+
+    def _unblocked(self) -> None:
+        if self._waiting:
+            self._dispatch_waiting()
+        if self._server.draining:
+            self._server._changed()
+
+    def _closes_first(self) -> bool:
+        return True
+
+    def _ended(self, loss: Loss) -> None:
+        # requests that never reached a handler are dropped; handlers that run go on (API.md)
+        if self._waiting:
+            self._server.dropped += len(self._waiting)
+            self._waiting = None
+            self._waiting_bytes = 0
+        self._server._link_ended(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: the server forgets the connection."""
+        super().connection_lost(exc)
+        self._server._link_lost(self)
+
+    def _watch_silence(self, now: float) -> None:
+        timeout = self.settings.read_timeout
+        if timeout is not None:
+            due = self._last_received + timeout
+            if now >= due:
+                self.fail(1011, "read timeout")
+            else:
+                self.arm(due)
+
+    # ── out ───────────────────────────────────────────────────────────────────────────
+
+    def call(self, message: SecureMessage) -> ServerCall:
+        """The handler's view of one request."""
+        return ServerCall(self)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests accepted and not answered yet."""
+        return self._running + (len(self._waiting) if self._waiting else 0)
+
+    def answer(self, message: SecureMessage, reply: Reply) -> bool:
+        """Queue the answer to a request, and write it if the batch is full or done.
+
+        Returns:
+            Whether everything queued was handed to the socket; else the worker flushes when it rests.
+        """
+        if self._ended_by is None:
+            try:
+                buffered = self.connection.send_response(message, reply)
+            except MessageTooBigError as error:
+                logger.error("%s", error)
+                buffered = self.connection.send_response(message, Response.failure(str(error)))
+            except Exception as error:
+                buffered = self.connection.send_response(message, failure(message, error))
+        else:
+            self._server.dropped += 1
+            buffered = 0
+        self.answered()
+        if buffered >= FLUSH_AT or not self._running:
+            self.flush()
+            return True
+        return False
+
+    def answered(self) -> None:
+        """A handler has ended: its place is free."""
+        self._running -= 1
+        if self._waiting:
+            self._dispatch_waiting()
+        if not self._running and (self._server.draining or self._gone):
+            self._server._link_finished(self)
+
+    async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:
+        """Ask the peer: needs a subprotocol with requests in both directions.
+
+        Raises:
+            ClosedError: the connection has ended.
+            NotSentError: the peer speaks plain SAGE, where only the client asks (WIRE.md, "Subprotocols").
+        """
+        if self.closed:
+            raise ClosedError("the connection has ended", message_id=message.id)
+        raise NotSentError(
+            "the peer speaks plain SAGE: requests go from client to server only", message_id=message.id
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, or is about to."""
+        return self._ended_by is not None or self.connection.closing
+
+    async def close(self) -> None:
+        """Close the connection with 1000, after `close_timeout` at most."""
+        self.begin_close()
+        await self.wait_closed()

@@ -1,0 +1,179 @@
+"""Runs handlers without a Task per message: a few long-lived worker Tasks share one queue of requests.
+
+A Task costs more than a handler that never suspends. So a request goes into `ready`, and one worker,
+a real Task, takes it and everything behind it, stepping each handler's coroutine in a context copy of
+its own: `asyncio.current_task()`, `asyncio.timeout()`, TaskGroup and contextvars behave in a handler as
+in any task, and no context variable leaks from one message to the next. The moment a handler suspends
+its worker is spent until it resumes, so a spare starts if requests wait. A worker whose Task was cancelled
+retires after its message, for its `cancelling()` count stays with it.
+
+The workers belong to the server, not to a connection: an idle connection owns no Task, and one wake-up
+serves every connection that was read in the same round of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import types
+from collections import deque
+from collections.abc import Callable, Generator
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from sage_ws.handler import INTERNAL_ERROR, failure, is_reply, settle
+from sage_ws.message import Reply, Response, SecureMessage
+
+if TYPE_CHECKING:
+    from sage_ws.aio.serving import ServerLink
+    from sage_ws.handler import Handler
+
+IDLE_WORKERS = 64
+"""Parked workers that are kept for the next burst; more of them retire."""
+
+
+class Workers:
+    """The pool of one server.
+
+    Args:
+        handler: what to call; its shape is known already.
+        takes_call: whether it wants ``(message, call)``.
+        limit: bytes that an async generator's joined parts may hold.
+        loop: the loop that the workers' Tasks belong to.
+    """
+
+    def __init__(
+        self, handler: Handler, takes_call: bool, limit: int | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._handler: Callable[..., Any] = handler
+        self._takes_call = takes_call
+        self._limit = limit
+        self._loop = loop
+        self._context = contextvars.copy_context()
+        self._ready: deque[tuple[ServerLink, SecureMessage]] = deque()
+        self._parked: deque[asyncio.Future[None]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._summoned = False
+        self._unflushed: set[ServerLink] = set()
+
+    def submit(self, link: ServerLink, message: SecureMessage) -> None:
+        """Hand in a request; its handler runs in the loop's next round."""
+        self._ready.append((link, message))
+        if not self._summoned:
+            self._summon()
+
+    def _summon(self) -> None:
+        """Wake a worker for what is ready, or start one."""
+        self._summoned = True
+        while self._parked:
+            parked = self._parked.popleft()
+            if not parked.done():
+                parked.set_result(None)
+                return
+        task = self._loop.create_task(self._work(), name="sage_ws worker")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while True:
+                await self._run_ready(task)
+                self._rest()
+                if task.cancelling() or len(self._parked) >= IDLE_WORKERS:
+                    return
+                parked = self._loop.create_future()
+                self._parked.append(parked)
+                await parked
+        finally:
+            # whatever ended this worker, KeyboardInterrupt in a handler included: the queue goes on
+            self._rest()
+
+    def _rest(self) -> None:
+        """This worker takes nothing more: what is answered leaves, what is ready gets another worker."""
+        self._flush()
+        self._summoned = False
+        if self._ready and not self._loop.is_closed():
+            self._summon()
+
+    async def _run_ready(self, task: asyncio.Task[None]) -> None:
+        """Serve requests until none is ready, or this worker's Task was cancelled."""
+        ready, handler, copy = self._ready, self._handler, self._context.copy
+        takes_call, unflushed, cancelling = self._takes_call, self._unflushed, task.cancelling
+        while ready:
+            link, message = ready.popleft()
+            run = copy().run
+            reply: Reply
+            try:
+                if takes_call:
+                    outcome = run(handler, message, link.call(message))
+                else:
+                    outcome = run(handler, message)
+                if type(outcome) is CoroutineType:
+                    try:
+                        awaited = run(outcome.send, None)
+                    except StopIteration as stop:
+                        reply = stop.value
+                    else:
+                        reply = await self._suspended(run, outcome, awaited)
+                elif is_reply(outcome):
+                    reply = outcome
+                else:
+                    settling = settle(outcome, self._limit)
+                    reply = await self._suspended(run, settling, _START)
+            except asyncio.CancelledError:
+                reply = Response.failure(INTERNAL_ERROR)
+            except Exception as error:
+                reply = failure(message, error)
+            except BaseException:
+                link.answered()
+                raise
+            if link.answer(message, reply):
+                unflushed.discard(link)
+            else:
+                unflushed.add(link)
+            if cancelling():
+                return
+
+    @types.coroutine
+    def _suspended(
+        self, run: Callable[..., Any], coroutine: Any, awaited: Any
+    ) -> Generator[Any, Any, Any]:
+        """Drive a handler's coroutine from its first suspension on, each step in the handler's context."""
+        try:
+            if awaited is _START:
+                awaited = run(coroutine.send, None)
+            self._rest()
+            while True:
+                try:
+                    value = yield awaited
+                except BaseException as error:  # cancellation is the handler's to see
+                    awaited = run(coroutine.throw, error)
+                else:
+                    awaited = run(coroutine.send, value)
+                self._flush()
+        except StopIteration as stop:
+            return stop.value
+
+    def _flush(self) -> None:
+        """The rest of a batch leaves."""
+        for link in self._unflushed:
+            link.flush()
+        self._unflushed.clear()
+
+    async def stop(self) -> None:
+        """Cancel the handlers that still run, and all workers.
+
+        A handler that ignores its cancellation is not waited for: its answer has nowhere to go.
+        """
+        self._ready.clear()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+
+_START = object()
+"""Stands for the first value that a coroutine yields, not asked for yet."""

@@ -1,0 +1,271 @@
+"""Every option, its default and its check: stated once, here.
+
+The `TypedDict`s are what a caller's type checker sees; the frozen settings below hold the same names
+with their defaults, and each field carries the check that a value must pass at construction. Seconds
+are floats, ``None`` switches a limit off.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import random
+import ssl as _ssl
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict
+
+if TYPE_CHECKING:
+    from sage_ws.aio.server import Server
+    from sage_ws.handler import Handler, UpgradeRequest
+
+
+class Unset(enum.Enum):
+    """The type of `UNSET`."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+"""Given for a ``timeout``: use the transport's own default."""
+
+Seconds: TypeAlias = float | None
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+HeadersFactory: TypeAlias = Callable[[], Headers | Awaitable[Headers]]
+Interceptor: TypeAlias = Callable[..., Awaitable[Any]]
+Authorize: TypeAlias = "Callable[[UpgradeRequest], Awaitable[str | None]]"
+Lifespan: TypeAlias = "Callable[[Server], AbstractAsyncContextManager[object]]"
+
+
+class Dedupe(Protocol):
+    """The interface of a store that lets a server run a message id at most once."""
+
+
+class CommonOptions(TypedDict, total=False):
+    """Options of both ends; `CommonSettings` has the defaults."""
+
+    read_timeout: Seconds
+    write_timeout: Seconds
+    close_timeout: Seconds
+    ping_interval: Seconds
+    ping_timeout: Seconds
+    keepalive_interval: Seconds
+    max_message_size: int | None
+    max_concurrency: int
+    max_queue_bytes: int
+    compression: Literal["deflate"] | None
+    encoding: Literal["auto", "json", "cbor"]
+    busy_poll: Seconds
+    ssl: _ssl.SSLContext | None
+    interceptors: Collection[Interceptor]
+
+
+class ClientOptions(CommonOptions, total=False):
+    """Options of `Client` and `connect`; `ClientSettings` has the defaults."""
+
+    dial_timeout: Seconds
+    headers: Headers | HeadersFactory
+    origin: str | None
+    proxy: str | Literal[True] | None
+    reconnect: bool
+    wait_for_ready: bool
+    backoff: Callable[[int], float]
+    max_pending: int
+    handler: Handler | None
+
+
+class ServerOptions(CommonOptions, total=False):
+    """Options of `Server`, `serve` and `run`; `ServerSettings` has the defaults."""
+
+    open_timeout: Seconds
+    origins: Collection[str | None] | None
+    authorize: Authorize | None
+    max_connections: int | None
+    dedupe: Dedupe | None
+    lifespan: Lifespan | None
+    health_path: str | None
+
+
+# ── checks: each takes the option's name and value, and raises an error that names both ──
+Check: TypeAlias = Callable[[str, Any], None]
+
+
+def _seconds(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be seconds or None, not {type(value).__name__}")
+    if math.isnan(value) or value <= 0:
+        raise ValueError(f"{name} must be over 0 seconds, or None to switch it off, not {value}")
+
+
+def _count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+
+
+def _count_or_none(name: str, value: object) -> None:
+    if value is not None:
+        _count(name, value)
+
+
+def _bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+
+
+def _callable(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+
+
+def _callable_or_none(name: str, value: object) -> None:
+    if value is not None:
+        _callable(name, value)
+
+
+def _text_or_none(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+
+
+def _path_or_none(name: str, value: object) -> None:
+    _text_or_none(name, value)
+    if isinstance(value, str) and not value.startswith("/"):
+        raise ValueError(f"{name} must start with a slash, not {value!r}")
+
+
+def _ssl_context(name: str, value: object) -> None:
+    if value is not None and not isinstance(value, _ssl.SSLContext):
+        raise TypeError(f"{name} must be an ssl.SSLContext or None, not {type(value).__name__}")
+
+
+def _headers(name: str, value: object) -> None:
+    if isinstance(value, (str, bytes)) or not (callable(value) or isinstance(value, Iterable)):
+        raise TypeError(
+            f"{name} must be a mapping, pairs, or a callable that makes them, not {type(value).__name__}"
+        )
+
+
+def _origins(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+        raise TypeError(f"{name} must be a collection of origins or None, not {type(value).__name__}")
+    for origin in value:
+        if origin is None:
+            continue
+        if not isinstance(origin, str):
+            raise TypeError(f"{name} must hold str and None, not {type(origin).__name__}")
+        scheme, separator, host = origin.partition("://")
+        if not (scheme and separator and host) or "/" in host:
+            raise ValueError(f"{name} must hold origins such as https://agent.example, not {origin!r}")
+
+
+def _only(*allowed: object) -> Check:
+    """An option that is not built yet: it takes its default and its off value alone."""
+
+    def check(name: str, value: object) -> None:
+        if not any(value is one or (value == one and type(value) is type(one)) for one in allowed):
+            choices = " or ".join(repr(one) for one in allowed)
+            raise TypeError(f"{name} is not built yet: it takes {choices}, not {value!r}")
+
+    return check
+
+
+def full_jitter(attempt: int) -> float:
+    """The default ``backoff``: a random wait of up to 1 s, doubled with each attempt, capped at 30 s.
+
+    Args:
+        attempt: dials that have failed since the connection was lost, from 0.
+
+    Returns:
+        Seconds to wait before the next dial.
+    """
+    return random.uniform(0, min(30.0, 2.0 ** min(attempt, 5)))
+
+
+def _option(default: Any, check: Check) -> Any:
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommonSettings:
+    """Checked options of both ends."""
+
+    read_timeout: Seconds = _option(60.0, _seconds)
+    write_timeout: Seconds = _option(30.0, _seconds)
+    close_timeout: Seconds = _option(10.0, _seconds)
+    ping_interval: Seconds = _option(20.0, _seconds)
+    ping_timeout: Seconds = _option(20.0, _seconds)
+    keepalive_interval: Seconds = _option(20.0, _seconds)
+    max_message_size: int | None = _option(16 * 1024 * 1024, _count_or_none)
+    max_concurrency: int = _option(64, _count)
+    max_queue_bytes: int = _option(4 * 1024 * 1024, _count)
+    compression: None = _option(None, _only(None))
+    encoding: Literal["auto", "json"] = _option("auto", _only("auto", "json"))
+    busy_poll: None = _option(None, _only(None))
+    ssl: _ssl.SSLContext | None = _option(None, _ssl_context)
+    interceptors: tuple[()] = _option((), _only((), []))
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], owner: str) -> Self:
+        """Check a caller's options.
+
+        Args:
+            options: the keyword arguments as given.
+            owner: the callable they were given to, for the error's text.
+
+        Raises:
+            TypeError: an option is unknown, of a wrong type, or not built yet.
+            ValueError: a value makes no sense, such as a negative timeout.
+        """
+        checks: dict[str, Check] = {one.name: one.metadata["check"] for one in fields(cls)}
+        for name, value in options.items():
+            check = checks.get(name)
+            if check is None:
+                raise TypeError(f"{owner} has no option {name!r}; it has {', '.join(sorted(checks))}")
+            check(name, value)
+        return cls(**options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings(CommonSettings):
+    """Checked options of a client."""
+
+    dial_timeout: Seconds = _option(30.0, _seconds)
+    headers: Headers | HeadersFactory = _option((), _headers)
+    origin: str | None = _option(None, _text_or_none)
+    proxy: Literal[True] | None = _option(True, _only(True, None))
+    reconnect: bool = _option(True, _bool)
+    wait_for_ready: bool = _option(False, _bool)
+    backoff: Callable[[int], float] = _option(full_jitter, _callable)
+    max_pending: int = _option(1024, _count)
+    handler: None = _option(None, _only(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings(CommonSettings):
+    """Checked options of a server."""
+
+    open_timeout: Seconds = _option(10.0, _seconds)
+    origins: Collection[str | None] | None = _option(None, _origins)
+    authorize: Authorize | None = _option(None, _callable_or_none)
+    max_connections: int | None = _option(None, _count_or_none)
+    dedupe: None = _option(None, _only(None))
+    lifespan: Lifespan | None = _option(None, _callable_or_none)
+    health_path: str | None = _option("/healthz", _path_or_none)
+
+
+def check_timeout(timeout: Seconds | Unset) -> None:
+    """Check the ``timeout`` argument of one call.
+
+    Raises:
+        TypeError: it is not seconds, None or `UNSET`.
+        ValueError: it is negative, zero or not a number.
+    """
+    if timeout is not UNSET:
+        _seconds("timeout", timeout)
