@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
@@ -60,7 +61,7 @@ def leaves_no_trace(request: pytest.FixtureRequest) -> None:
     function = getattr(request, "function", None)
     # hypothesis puts a plain function in front of an async one.
     function = getattr(getattr(function, "hypothesis", None), "inner_test", function)
-    if asyncio.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function):
         request.getfixturevalue("loop_exceptions")
 
 
