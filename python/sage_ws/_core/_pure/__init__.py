@@ -7,14 +7,15 @@ The twin of `rust/core`, file by file, in the order in which bytes travel:
 - `utf8`: text checked while it is still arriving (§8.1).
 - `assemble`: fragments to messages, up to a limit (§5.4).
 - `close`: close codes and the payload of a close frame (§5.5.1, §7.4).
-- `wire`: a message's JSON to fields and back, with `base64` for bytes and `scan` for the exact place of an error.
+- `wire`: a message's JSON to fields and back, with `base64` for bytes and `scan` for an error's exact place.
 - `value`: SecureMessage and Response, as users hold them.
 - `pending`: who waits for which answer.
 - `connection`: all of it, one connection's worth.
 - `random`: the one source of ids and masking keys.
 
-No sockets, no clock, no event loop. What is done byte by byte in Rust is done here by whole-buffer calls of the
-standard library; the behaviour is the same, down to the error texts, and the parity tests hold both to it.
+No sockets, no clock, no event loop. What is done byte by byte in Rust is done here by whole-buffer calls of
+the standard library; the behaviour is the same, down to the error texts, and the parity tests hold both to
+it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fragments to messages (RFC 6455 §5.4), never more of one than the limit.
 
-TEXT is decoded part by part as it arrives, so that a bad byte is found where it stands and a whole message needs
-no second pass. Parts are kept in a list and joined once.
+TEXT is decoded part by part as it arrives, so that a bad byte is found where it stands and a whole message
+needs no second pass. Parts are kept in a list and joined once.
 """
 
 from __future__ import annotations

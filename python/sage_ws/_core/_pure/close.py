@@ -1,4 +1,4 @@
-"""Close codes, the payload of a close frame, and the failure of a connection (RFC 6455 §5.5.1, §7.1.7, §7.4)."""
+"""Close codes, close frames' payloads, and the failure of a connection (RFC 6455 §5.5.1, §7.1.7, §7.4)."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""One endpoint of an open WebSocket connection that speaks SAGE: bytes in, values out, and the other way round.
+"""One endpoint of an open WebSocket connection that speaks SAGE: bytes in, values out, and back.
 
-No I/O and no clock: the caller brings what it read, takes what is to be written, and says what time it is. Receiving
-is one call per socket read, whatever that completes; everything that must be answered at once (pings, closing,
-messages that cannot be dispatched) is answered into the output meanwhile.
+No I/O and no clock: the caller brings what it read, takes what is to be written, and says what time it is.
+Receiving is one call per socket read, whatever that completes; everything that must be answered at once
+(pings, closing, messages that cannot be dispatched) is answered into the output meanwhile.
 
-Neither the role nor the state changes how frames are read: the role decides who masks and whether messages are
-requests or answers. A connection goes from open over *close sent* or *close received* to ended, and never back.
+Neither the role nor the state changes how frames are read: the role decides who masks, and whether messages
+are requests or answers. A connection goes from open over *closing* (a close frame was sent or received) to
+ended, and never back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from sage_ws._core import events
 from sage_ws._core._pure import mask, random, wire
 from sage_ws._core._pure.assemble import Assembly
 from sage_ws._core._pure.close import Failure, decode_close, encode_close
-from sage_ws._core._pure.frame import BINARY, CLOSE, CONTROL_LIMIT, PING, PONG, TEXT, decode_header, encode_header
+from sage_ws._core._pure.frame import (
+    BINARY,
+    CLOSE,
+    CONTROL_LIMIT,
+    PING,
+    PONG,
+    TEXT,
+    decode_header,
+    encode_header,
+)
 from sage_ws._core._pure.pending import Pending
 from sage_ws._core._pure.utf8 import decode_binary, decode_text
 from sage_ws._core._pure.value import Response, SecureMessage, received_message, received_response
@@ -80,13 +90,13 @@ class Connection:
         """Take what one socket read brought.
 
         Returns:
-            Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client, or
-            `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After `Closing`
-            there is nothing more.
+            Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
+            or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
+            `Closing` there is nothing more.
         """
         if self._ended:
             return []
-        chunk = data if data.__class__ is bytes else bytes(memoryview(data))
+        chunk = data if isinstance(data, bytes) else bytes(memoryview(data))
         if self._rest:
             chunk = self._rest + chunk
             self._rest = b""
@@ -174,7 +184,7 @@ class Connection:
             if not self._close_sent:
                 self._close_sent = True
                 self._write(CLOSE, payload[:2])
-            self._end(events.Closing(code, reason, True), received)  # noqa: FBT003
+            self._end(events.Closing(code, reason, True), received)
 
     def _receive_message(self, message: str | bytes, received: list[Any]) -> None:
         if not self._client and self._close_sent:
@@ -204,10 +214,10 @@ class Connection:
             return
         self._invalid += 1
         if not message_id:
-            answer = wire.encode_response(False, "", "", b"", "message ID is required")  # noqa: FBT003
+            answer = wire.encode_response(False, "", "", b"", "message ID is required")
         else:
             required = "payload is required" if did else "DID is required"
-            answer = wire.encode_response(False, message_id, task_id, b"", required)  # noqa: FBT003
+            answer = wire.encode_response(False, message_id, task_id, b"", required)
         self._write(TEXT, answer)
 
     def _receive_answer(self, text: str, received: list[Any]) -> None:
@@ -238,7 +248,7 @@ class Connection:
         received.append(events.Undecodable(error))
         if self._client:
             return
-        self._write(TEXT, wire.encode_response(False, "", "", b"", str(error)))  # noqa: FBT003
+        self._write(TEXT, wire.encode_response(False, "", "", b"", str(error)))
         self._undecodable += 1
         if self._undecodable == _MOST_UNDECODABLE:
             raise Failure(1008, "three undecodable messages in a row")
@@ -247,7 +257,7 @@ class Connection:
         if not self._close_sent:
             self._close_sent = True
             self._write(CLOSE, encode_close(failure.code, failure.reason))
-        self._end(events.Closing(failure.code, failure.reason, False), received)  # noqa: FBT003
+        self._end(events.Closing(failure.code, failure.reason, False), received)
 
     def _end(self, closing: events.Closing, received: list[Any]) -> None:
         self._ended = True
@@ -339,7 +349,7 @@ class Connection:
             return self._buffered
         fresh = random.message_id()
         if not self._client:
-            return self._write(TEXT, wire.encode_response(True, fresh, "", b"", ""))  # noqa: FBT003
+            return self._write(TEXT, wire.encode_response(True, fresh, "", b"", ""))
         if not self._did:
             return self._buffered
         if len(self._keepalives) == _MOST_KEEPALIVES:
@@ -389,7 +399,7 @@ class Connection:
         self._close_sent = True
         return self._write(CLOSE, payload)
 
-    def set_blocked(self, blocked: bool) -> None:  # noqa: FBT001
+    def set_blocked(self, blocked: bool) -> None:
         """Tell whether the socket takes bytes; while it does not, pongs are counted."""
         self._blocked = blocked
         self._blocked_pongs = 0

@@ -5,8 +5,8 @@
     0, 2 or 8      the length, where the seven bits say 126 or 127
     0 or 4         the masking key, where the mask bit is set
 
-Everything that one header alone can break is refused here, as soon as its bytes are there: the first two bytes,
-then the extended length. What depends on the frames before it is refused in `assemble`.
+Everything that one header alone can break is refused here, as soon as its bytes are there: the first two
+bytes, then the extended length. What depends on the frames before it is refused in `assemble`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def decode_header(data: bytes, start: int, *, masked: bool) -> tuple[int, int, i
         masked: whether the peer must mask: it is a client.
 
     Returns:
-        Opcode, fin (0 or 0x80), payload length, and the offset of the payload, which may lie behind the end of `data`:
-        the masking key, the last four bytes before it, need not be there yet. `None` until the length is known.
+        Opcode, fin (0 or 0x80), payload length, and the offset of the payload, which may lie behind the end
+        of `data`: the masking key, the last four bytes before it, need not be there yet. `None` until the
+        length is known.
 
     Raises:
         Failure: 1002, for a header that no frame may have.

@@ -1,8 +1,8 @@
 """Masking: XOR of a payload with a repeated key of four bytes (RFC 6455 §5.3).
 
-Two ways, each with whole-buffer calls only. A small payload is one big integer. The conversion to and from an integer
-takes as long as three passes, so that from a size on it is cheaper to substitute each of the four columns by a
-table: byte i belongs to column i mod 4, and a column knows a single byte of the key.
+Two ways, each with whole-buffer calls only. A small payload is one big integer. Its conversion to an integer
+and back takes a nanosecond and more per byte, so that from a size on it is cheaper to substitute each of the
+four columns by a table: byte i belongs to column i mod 4, and a column knows a single byte of the key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who waits for which answer: message ids to waiters, in sending order, with deadlines.
 
-The earliest deadline is kept as a lower bound: lowered by every addition, made exact by `expire` alone. That is
-enough for a timer that is allowed to look once too often, and costs nothing per answer.
+The earliest deadline is kept as a lower bound: lowered by every addition, made exact by `expire` alone. That
+is enough for a timer that may look once too often, and costs nothing per answer.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ class Pending:
     def add(self, message_id: str, waiter: Any, deadline: float, task_id: str) -> None:
         """A message leaves."""
         self._waiting[message_id] = (waiter, deadline, task_id)
-        if deadline < self.earliest:
-            self.earliest = deadline
+        self.earliest = min(self.earliest, deadline)
 
     def take(self, message_id: str) -> tuple[Any, float, str] | None:
         """Its answer is there, or nobody waits any more."""

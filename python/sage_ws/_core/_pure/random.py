@@ -1,8 +1,8 @@
 """The one source of randomness of the core: masking keys and message ids.
 
-Both come from the operating system (RFC 6455 §5.3 wants keys that cannot be guessed), a block at a time, since one
-system call per frame costs more than the frame. A block is never shared over a fork: a child that went on with its
-parent's block would repeat the parent's ids.
+Both come from the operating system (RFC 6455 §5.3 wants keys that cannot be guessed), a block at a time,
+since a system call costs more than the rest of a small frame. A block is never shared over a fork: a child
+that went on with its parent's would repeat the parent's ids.
 """
 
 from __future__ import annotations

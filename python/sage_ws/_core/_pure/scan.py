@@ -1,12 +1,13 @@
 """The exact place where a JSON text breaks its grammar (RFC 8259) or nests too deep.
 
-The standard library's parser is the fast one, but the places that it names differ between Python versions and none of
-its errors is about depth. So a text that it refuses, or that holds many brackets, is read a second time here, to its
-first error in the order of bytes: the first byte at which no JSON text could go on.
+The standard library's parser is the fast one, but the places that it names differ between Python versions,
+and none of its errors is about depth. So a text that it refuses, or that holds many brackets, is read a
+second time here, to its first error in the order of bytes: the first byte at which no JSON text could go on.
 
-One step per token, each a regular expression. Runs of members and items that hold no container, or a flat one, are
-passed over by a single expression each, since a step costs a hundred times as much as a byte. Every repetition is
-possessive, so that nothing is read back: the time is linear in the length, whatever the peer sends.
+One step per token, each a regular expression. Runs of members and items that hold no container, or a flat
+one, are passed over by a single expression each, since a step costs a hundred times as much as a byte. Every
+repetition is possessive, so that nothing is read back: the time is linear in the length, whatever the peer
+sends.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class TextDecoder:
         if self._cut:
             part = self._cut + part
         try:
-            text, taken = utf_8_decode(part, "strict", False)  # noqa: FBT003 -- positional only
+            text, taken = utf_8_decode(part, "strict", False)
         except UnicodeDecodeError:
             raise _failure() from None
         self._cut = part[taken:]

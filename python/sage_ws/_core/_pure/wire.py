@@ -1,21 +1,23 @@
 """A message's JSON to its fields and back (WIRE.md, "Messages" and "JSON, as Go reads and writes it").
 
-Go's reader is the law, but for what WIRE.md refuses on purpose: keys match after simple case folding, the last
-duplicate wins and `metadata` merges, `null` leaves a string or bool alone and empties bytes and `metadata`, a lone
-surrogate becomes U+FFFD. A wrong type or bad base64 is an error only in a text that is sound JSON.
+Go's reader is the law, but for what WIRE.md refuses on purpose: keys match after simple case folding, the
+last duplicate wins and `metadata` merges, `null` leaves a string or bool alone and empties bytes and
+`metadata`, a lone surrogate becomes U+FFFD. A wrong type or bad base64 is an error only in a text that is
+sound JSON.
 
-The grammar is the standard library's, in C: objects come as tuples of pairs, so that duplicates stay visible and an
-object cannot be taken for an array. Then there are two ways. A text as a program writes it, each key once and exact,
-goes by lookups. Everything else goes pair by pair. Where the parser refuses, `scan` finds the place.
+The grammar is the standard library's, in C: objects come as tuples of pairs, so that duplicates stay visible
+and an object cannot be taken for an array. Then there are two ways. A text as a program writes it, each key
+once and exact, goes by lookups; everything else goes pair by pair. Where the parser refuses, `scan` finds the
+place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from json import JSONDecoder
 from json.encoder import encode_basestring
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 from sage_ws._core._pure import base64
 from sage_ws._core._pure.scan import find_error
@@ -26,34 +28,39 @@ Message = tuple[str, str, str, bytes, str, bytes, dict[str, str], str]
 """id, context_id, task_id, payload, did, signature, metadata, role."""
 Answer = tuple[bool, str, str, bytes, str]
 """success, message_id, task_id, data, error."""
+Pairs = tuple[tuple[str, Any], ...]
+"""A JSON object: its members, in their order."""
 
 DEEPEST: Final = 128
 """Levels of JSON containers, the message's own object being the first."""
 
 _WHITE: Final = " \t\r\n"
+_STRING: Final = "a string"
+_BOOL: Final = "a bool"
 _BYTES: Final = "a base64 string"
 _ENTRIES: Final = "an object of strings"
 
 _MESSAGE: Final = {
-    "id": "a string",
-    "context_id": "a string",
-    "task_id": "a string",
+    "id": _STRING,
+    "context_id": _STRING,
+    "task_id": _STRING,
     "payload": _BYTES,
-    "did": "a string",
+    "did": _STRING,
     "signature": _BYTES,
     "metadata": _ENTRIES,
-    "role": "a string",
+    "role": _STRING,
 }
 _RESPONSE: Final = {
-    "success": "a bool",
-    "message_id": "a string",
-    "task_id": "a string",
+    "success": _BOOL,
+    "message_id": _STRING,
+    "task_id": _STRING,
     "data": _BYTES,
-    "error": "a string",
+    "error": _STRING,
 }
+_message_keys = _MESSAGE.keys()
+_response_keys = _RESPONSE.keys()
 
 _lone_surrogates = re.compile("[\ud800-\udfff]")
-_surrogate_escape = re.compile(r"\\u[dD][89a-fA-F]").search
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -62,7 +69,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 # Numbers stand in unknown fields only: no integer is built, however many digits the peer sends.
-_parse = JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant).scan_once
+_parse = JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant).raw_decode
 
 # ── decode ─────────────────────────────────────────────────────────────────────────────
 
@@ -99,7 +106,7 @@ def read_message(text: str) -> tuple[Message, DecodeError | None]:
     """
     pairs = _read_object(text)
     found = dict(pairs)
-    if len(found) == len(pairs) and _MESSAGE.keys() >= found.keys() and not _has_surrogates(text):
+    if len(found) == len(pairs) and _message_keys >= found.keys() and "\\" not in text:
         look = found.get
         message_id = look("id", "")
         context_id = look("context_id", "")
@@ -107,30 +114,31 @@ def read_message(text: str) -> tuple[Message, DecodeError | None]:
         payload = look("payload", "")
         did = look("did", "")
         signature = look("signature", "")
+        metadata = look("metadata", ())
         role = look("role", "")
-        metadata = dict(entries) if (entries := look("metadata", ())).__class__ is tuple else None
         if (
             message_id.__class__ is str
             and context_id.__class__ is str
             and task_id.__class__ is str
             and payload.__class__ is str
             and did.__class__ is str
-            and role.__class__ is str
             and (signature is None or signature.__class__ is str)
-            and metadata is not None
-            and (not metadata or set(map(type, metadata.values())) == {str})
+            and metadata.__class__ is tuple
+            and role.__class__ is str
         ):
             try:
                 content = base64.decode(payload)
                 signed = base64.decode(signature) if signature else b""
-            except base64.Base64Error:
-                pass  # pair by pair, it gets its place among other errors
+                entries = dict(metadata)
+                "".join(entries.values())
+            except (base64.Base64Error, TypeError):
+                pass  # pair by pair, it gets its place among the errors, or is a null
             else:
-                return (message_id, context_id, task_id, content, did, signed, metadata, role), None
+                return (message_id, context_id, task_id, content, did, signed, entries, role), None
     fields: dict[str, Any] = dict.fromkeys(_MESSAGE, "")
-    fields |= {"payload": b"", "signature": b"", "metadata": {}}
-    error = _read_pairs(pairs, _MESSAGE, fields)
-    return tuple(fields.values()), error  # type: ignore[return-value]
+    fields.update(payload=b"", signature=b"", metadata={})
+    error = _read_pairs(text, pairs, _MESSAGE, fields)
+    return cast("Message", tuple(fields.values())), error
 
 
 def read_response(text: str) -> tuple[Answer, DecodeError | None]:
@@ -141,63 +149,62 @@ def read_response(text: str) -> tuple[Answer, DecodeError | None]:
     """
     pairs = _read_object(text)
     found = dict(pairs)
-    if len(found) == len(pairs) and _RESPONSE.keys() >= found.keys() and not _has_surrogates(text):
+    if len(found) == len(pairs) and _response_keys >= found.keys() and "\\" not in text:
         look = found.get
-        success = look("success", False)  # noqa: FBT003
+        success = look("success", False)
         message_id = look("message_id", "")
         task_id = look("task_id", "")
         data = look("data", "")
-        text = look("error", "")
+        reason = look("error", "")
         if (
             success.__class__ is bool
             and message_id.__class__ is str
             and task_id.__class__ is str
             and data.__class__ is str
-            and text.__class__ is str
+            and reason.__class__ is str
         ):
             try:
-                return (success, message_id, task_id, base64.decode(data) if data else b"", text), None
+                return (success, message_id, task_id, base64.decode(data), reason), None
             except base64.Base64Error:
-                pass  # pair by pair, it gets its place among other errors
+                pass  # pair by pair, it gets its place among the errors
     fields: dict[str, Any] = dict.fromkeys(_RESPONSE, "")
-    fields |= {"success": False, "data": b""}
-    error = _read_pairs(pairs, _RESPONSE, fields)
-    return tuple(fields.values()), error  # type: ignore[return-value]
+    fields.update(success=False, data=b"")
+    error = _read_pairs(text, pairs, _RESPONSE, fields)
+    return cast("Answer", tuple(fields.values())), error
 
 
-def _read_object(text: str) -> tuple[tuple[str, Any], ...]:
-    """The members of the text's object, in their order.
+def _read_object(text: str) -> Pairs:
+    """The members of the text's object.
 
     Raises:
-        DecodeError: for a text that is not JSON, nests too deep, or is another kind of value.
+        DecodeError: for a text that is not JSON, or is another kind of value.
     """
-    # The parser recurses, so that the brackets are counted before they are believed.
-    if text.count("{") + text.count("[") > DEEPEST:
-        _refuse_unsound(text)
     start = 0 if text[:1] == "{" else len(text) - len(text.lstrip(_WHITE))
     try:
         value, end = _parse(text, start)
-    except (ValueError, StopIteration):
+    except (ValueError, RecursionError):
         _refuse_unsound(text)
         raise
     if end != len(text) and text[end:].strip(_WHITE):
         _refuse_unsound(text)
     if value.__class__ is tuple:
-        return value  # type: ignore[no-any-return]
+        return cast("Pairs", value)
+    _refuse_depth(text)
     if value is None:
         return ()
     raise DecodeError(f"expected an object, found {_kind(value)}")
+
+
+def _refuse_depth(text: str) -> None:
+    """Most texts cannot nest too deep: they have too few brackets."""
+    if text.count("{") + text.count("[") > DEEPEST:
+        _refuse_unsound(text)
 
 
 def _refuse_unsound(text: str) -> None:
     found = find_error(text.encode(), DEEPEST)
     if found:
         raise DecodeError(found)
-
-
-def _has_surrogates(text: str) -> bool:
-    """Whether an escape may stand for a surrogate; raw ones are not UTF-8 and never come here."""
-    return "\\u" in text and _surrogate_escape(text) is not None
 
 
 def _kind(value: object) -> str:
@@ -211,7 +218,7 @@ def _kind(value: object) -> str:
 
 
 def _canonical(key: str, names: Mapping[str, str]) -> str | None:
-    """The field that Go would put this key's value into: simple folding adds two letters to ASCII's case."""
+    """The field that this key means to Go: simple folding adds two letters to those of ASCII."""
     if key in names:
         return key
     folded = key.lower().replace("\u017f", "s")
@@ -219,47 +226,62 @@ def _canonical(key: str, names: Mapping[str, str]) -> str | None:
 
 
 def _read_pairs(
-    pairs: tuple[tuple[str, Any], ...], names: Mapping[str, str], fields: dict[str, Any]
+    text: str, pairs: Pairs, names: Mapping[str, str], fields: dict[str, Any]
 ) -> DecodeError | None:
-    """Put the members into `fields`, the last one winning; the first that does not fit is returned."""
+    """Put the members into `fields`, the last one winning; the first that does not fit is returned.
+
+    Raises:
+        DecodeError: for a text that nests too deep.
+    """
+    _refuse_depth(text)
     first: DecodeError | None = None
     for key, value in pairs:
         name = _canonical(key, names)
         if name is None:
             continue
-        expected = names[name]
         try:
-            if value is None:
-                if expected is _BYTES:
-                    fields[name] = b""
-                elif expected is _ENTRIES:
-                    fields[name] = {}
-            elif expected is _ENTRIES:
-                _merge(value, fields[name])
-            elif value.__class__ is not (bool if expected == "a bool" else str):
-                raise DecodeError(f"{name}: expected {expected}, found {_kind(value)}", field=name)
-            elif expected is _BYTES:
-                fields[name] = base64.decode(_lone_surrogates.sub("\ufffd", value))
-            else:
-                fields[name] = value if value.__class__ is bool else _lone_surrogates.sub("\ufffd", value)
+            fields[name] = _field(name, names[name], value, fields[name])
         except DecodeError as error:
             first = first or error
-        except base64.Base64Error as error:
-            first = first or DecodeError(f"{name}: {error}", field=name)
     return first
 
 
-def _merge(value: object, metadata: dict[str, str]) -> None:
-    if not isinstance(value, tuple):
-        raise DecodeError(f"metadata: expected {_ENTRIES}, found {_kind(value)}", field="metadata")
-    for key, entry in value:
-        if entry is None:
-            entry = ""  # noqa: PLW2901
-        elif entry.__class__ is not str:
-            raise DecodeError(
-                f"metadata: expected {_ENTRIES}, found {_kind(entry)} in a value", field="metadata"
-            )
-        metadata[_lone_surrogates.sub("\ufffd", key)] = _lone_surrogates.sub("\ufffd", entry)
+def _field(name: str, expected: str, value: object, before: Any) -> object:
+    """What a field becomes.
+
+    Args:
+        name: its key.
+        expected: what its value should be.
+        value: what its value is.
+        before: what an earlier duplicate set, or nothing.
+
+    Raises:
+        DecodeError: for a value of another type, or bad base64.
+    """
+    if value is None:
+        return b"" if expected is _BYTES else {} if expected is _ENTRIES else before
+    if isinstance(value, tuple) and expected is _ENTRIES:
+        _merge(value, before)
+        return before
+    if isinstance(value, bool) and expected is _BOOL:
+        return value
+    if isinstance(value, str) and expected in {_STRING, _BYTES}:
+        whole = _lone_surrogates.sub("\ufffd", value)
+        if expected is _STRING:
+            return whole
+        try:
+            return base64.decode(whole)
+        except base64.Base64Error as error:
+            raise DecodeError(f"{name}: {error}", field=name) from None
+    raise DecodeError(f"{name}: expected {expected}, found {_kind(value)}", field=name)
+
+
+def _merge(pairs: Pairs, metadata: dict[str, str]) -> None:
+    for key, entry in pairs:
+        if not (entry is None or isinstance(entry, str)):
+            found = _kind(entry)
+            raise DecodeError(f"metadata: expected {_ENTRIES}, found {found} in a value", field="metadata")
+        metadata[_lone_surrogates.sub("\ufffd", key)] = _lone_surrogates.sub("\ufffd", entry or "")
 
 
 # ── encode ─────────────────────────────────────────────────────────────────────────────
@@ -291,7 +313,11 @@ def encode_message(
 ) -> bytes:
     """A message's JSON as Go writes it, final newline included."""
     if not _is_plain(f"{id}{context_id}{task_id}{did}{role}"):
-        id, context_id, task_id, did, role = map(_quote, (id, context_id, task_id, did, role))  # noqa: A001
+        id = _quote(id)  # noqa: A001
+        context_id = _quote(context_id)
+        task_id = _quote(task_id)
+        did = _quote(did)
+        role = _quote(role)
     head = f'{{"id":"{id}"'
     if context_id:
         head += f',"context_id":"{context_id}"'
@@ -312,13 +338,14 @@ def encode_message(
 def _encode_metadata(metadata: Mapping[str, str]) -> str:
     # Code points and their UTF-8 sort alike.
     keys = sorted(metadata) if len(metadata) > 1 else metadata
-    quote: Callable[[str], str] = _quote
-    if _is_plain("".join(metadata) + "".join(metadata.values())):
-        quote = str
-    return ',"metadata":{' + ",".join([f'"{quote(key)}":"{quote(metadata[key])}"' for key in keys]) + "}"
+    if _is_plain("".join([*metadata, *metadata.values()])):
+        entries = [f'"{key}":"{metadata[key]}"' for key in keys]
+    else:
+        entries = [f'"{_quote(key)}":"{_quote(metadata[key])}"' for key in keys]
+    return f',"metadata":{{{",".join(entries)}}}'
 
 
-def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:  # noqa: FBT001
+def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
     """A response's JSON as Go writes it, final newline included."""
     if not _is_plain(f"{message_id}{task_id}{error}"):
         message_id, task_id, error = map(_quote, (message_id, task_id, error))
