@@ -13,9 +13,11 @@ async def handler(message: sage_ws.SecureMessage) -> bytes:
 
 
 async def main() -> None:
-    async with sage_ws.serve(handler, "127.0.0.1", 0) as server:
-        async with sage_ws.connect(f"ws://127.0.0.1:{server.port}/ws") as client:
-            response = await client.send(sage_ws.SecureMessage(payload=b"hello", did="did:sage:ethereum:0x1"))
+    async with (
+        sage_ws.serve(handler, "127.0.0.1", 0) as server,
+        sage_ws.connect(f"ws://127.0.0.1:{server.port}/ws") as client,
+    ):
+        response = await client.send(sage_ws.SecureMessage(payload=b"hello", did="did:sage:ethereum:0x1"))
     if response.data != b"HELLO":
         sys.exit(f"answered {response!r}")
 
