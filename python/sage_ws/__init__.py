@@ -19,8 +19,7 @@ What a user pastes::
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
+from importlib.metadata import PackageNotFoundError, version as _version
 
 from sage_ws._core import name as core_name
 from sage_ws.aio.client import Client, connect

@@ -30,7 +30,7 @@ as the socket module's own errors are; what the caller can mend by changing the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sage_ws.message import Response
@@ -54,7 +54,7 @@ def peer_text(text: str) -> str:
 
 def _rebuild(cls: type[SageError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SageError:
     """Unpickle: an error's attributes are keyword-only, which ``Exception.__reduce__`` cannot say."""
-    error = cast("SageError", cls.__new__(cls, *args))
+    error = cls.__new__(cls, *args)
     Exception.__init__(error, *args)
     error.__dict__.update(attributes)
     return error

@@ -26,7 +26,7 @@ INTERNAL_ERROR = "internal error"
 
 
 class UpgradeRequest(Protocol):
-    """The opening handshake's request, as ``authorize`` and a handler's connection see it (RFC 6455 §4.1)."""
+    """The opening handshake's request, as ``authorize`` and handlers see it (RFC 6455 §4.1)."""
 
     @property
     def path(self) -> str:
@@ -51,7 +51,7 @@ class UpgradeRequest(Protocol):
 
 @runtime_checkable
 class Connection(MessageTransport, Protocol):
-    """The server's end of one open connection; may send requests too, where the peer's subprotocol has them."""
+    """The server's end of one open connection; may ask too, where the subprotocol has such requests."""
 
     @property
     def request(self) -> UpgradeRequest:
@@ -167,12 +167,12 @@ async def settle(outcome: Outcome, limit: int | None = None) -> Reply:
                     raise MessageTooBigError(f"response is over max_message_size {limit}")
         return bytes(parts)
     if inspect.isawaitable(outcome):
-        return cast("Reply", await outcome)
+        return await outcome
     return outcome
 
 
 def failure(message: SecureMessage, error: BaseException) -> Response:
-    """The answer to a message whose handler raised: a HandlerError's text, or `INTERNAL_ERROR` and a log entry."""
+    """Answer for a handler that raised: a HandlerError's text, or `INTERNAL_ERROR` and a log entry."""
     if isinstance(error, HandlerError):
         return Response.failure(str(error))
     logger.error("handler failed for message %s", peer_text(message.id), exc_info=error)
@@ -233,5 +233,5 @@ class HandlerCaller:
             return complete(message, reply)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
             return complete(message, failure(message, error))

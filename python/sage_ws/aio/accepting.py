@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 
 from sage_ws.aio import opening
 from sage_ws.aio.opening import Refusal
-from sage_ws.aio.serving import ServerLink
 from sage_ws.errors import RefusedError, peer_text
 
 if TYPE_CHECKING:
@@ -105,15 +104,13 @@ class ServerOpening(asyncio.Protocol):
         assert authorize is not None
         try:
             identity = await authorize(received)
-            if identity is not None and not isinstance(identity, str):
-                raise TypeError(f"authorize must return a str or None, not {type(identity).__name__}")
             self._check_room()
-            self._open(request, received, identity)
+            self._open(request, received, _identity(identity))
         except RefusedError as error:
             self.refuse(opening.refusal_of(error))
         except Refusal as refusal:
             self.refuse(refusal)
-        except Exception:
+        except Exception:  # whatever the caller's code raises: logged, and the peer learns nothing of it
             logger.exception("authorize failed")
             self.refuse(Refusal(500, "internal error"))
 
@@ -132,8 +129,8 @@ class ServerOpening(asyncio.Protocol):
         draining = self._server.draining
         body = b"draining\n" if draining else b"ok\n"
         status = "503 Service Unavailable" if draining else "200 OK"
-        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        self._say_goodbye(head.encode() + body)
+        fields = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close"
+        self._say_goodbye(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer with an HTTP error and close."""
@@ -175,9 +172,20 @@ class ServerOpening(asyncio.Protocol):
         if transport is not None:
             transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """The peer went away before it came in."""
         if self._authorizing is not None:
             self._authorizing.cancel()
         self._leave()
         self._transport = None
+
+
+def _identity(made: object) -> str | None:
+    """What ``authorize`` returned, checked.
+
+    Raises:
+        TypeError: it is neither a str nor None.
+    """
+    if made is not None and not isinstance(made, str):
+        raise TypeError(f"authorize must return a str or None, not {type(made).__name__}")
+    return made

@@ -32,9 +32,7 @@ class ClientLink(Link):
     __slots__ = ("_client", "_read_timeout")
 
     def __init__(self, client: Client, settings: ClientSettings, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            CoreConnection("client", max_message_size=settings.max_message_size), settings, loop
-        )
+        super().__init__(CoreConnection("client", max_message_size=settings.max_message_size), settings, loop)
         self._client = client
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout
 
@@ -81,9 +79,7 @@ class ClientLink(Link):
         if connection.earliest <= now:
             for waiter, message_id in connection.expire(now):
                 if not waiter.done():
-                    waiter.set_exception(
-                        ReadTimeoutError("no answer came in time", message_id=message_id)
-                    )
+                    waiter.set_exception(ReadTimeoutError("no answer came in time", message_id=message_id))
             self._client._answers_came()
         if connection.earliest < inf:
             # deadlines that lie close together share a scan: one every 5 ms at most

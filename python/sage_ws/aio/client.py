@@ -1,7 +1,8 @@
 """A client: one persistent connection, any number of calls in flight, each with its own answer.
 
-Its life is drawn in `aio/state.py`. `Client.send` guarantees that a call ends exactly once: with the answer to
-its message, or with an error that says whether the message may have left. An idle client costs one timer.
+Its life is drawn in `aio/state.py`. `Client.send` guarantees that a call ends exactly once: with the answer
+to its message, or with an error that says whether the message may have left. An idle client costs one
+timer.
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ class Client:
         """A snapshot of the client's counters.
 
         Returns:
-            ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``, ``answered``, ``late``
-            (answers nobody waits for any more), ``invalid`` (answers that could not be decoded), ``failed`` (calls
-            ended by an error), ``dials``, ``reconnects``, ``bytes_in``, ``bytes_out``.
+            ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``,
+            ``answered``, ``late`` (answers nobody waits for any more), ``invalid`` (answers that could not
+            be decoded), ``failed`` (calls ended by an error), ``dials``, ``reconnects``, ``bytes_in``,
+            ``bytes_out``.
         """
         link = self._link
         totals = dict(self._totals)
@@ -183,7 +185,7 @@ class Client:
                 self._dial_error = DialError(link.ended.text)
                 self._was_connected = True
                 self._move(State.WAITING)
-        except Exception as error:  # a backoff= or an ssl= of the caller's that raises
+        except Exception as error:  # noqa: BLE001 - a backoff= of the caller's that raises reaches its calls
             failed = DialError(f"dialling failed: {type(error).__name__}: {error}")
             failed.__cause__ = error
             self._give_up_dialing(failed)
@@ -490,5 +492,5 @@ def _again(error: DialError, message_id: str | None = None) -> DialError:
 
 
 def connect(url: str, **options: Unpack[ClientOptions]) -> Client:
-    """A `Client`, read aloud: ``async with connect(url) as client`` or ``client = await connect(url)``."""
+    """Make a `Client`: ``async with connect(url) as client``, or ``client = await connect(url)``."""
     return Client(url, **options)

@@ -1,7 +1,7 @@
 """From a URL to an open `Link`: DNS, TCP, TLS and the opening handshake, and the one door for their errors.
 
-Whatever goes wrong on the way, an OSError, an ssl.SSLError, an HTTP answer, leaves this file as a DialError
-that says where it happened and keeps its cause.
+Whatever goes wrong on the way, an OSError, an ssl.SSLError, an HTTP answer, leaves this file as a
+DialError that says where it happened and keeps its cause.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from sage_ws.aio import opening
@@ -20,6 +20,8 @@ from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
+
+L = TypeVar("L", bound=Link)
 
 CANNOT_HEAL = frozenset({400, 401, 403, 404, 405, 407, 410, 426, 451})
 """Statuses that a later dial would get again: they are raised at once, always (API.md, "Dialling")."""
@@ -59,7 +61,7 @@ class Address:
         self._context: ssl.SSLContext | None = None
 
     def tls(self, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-        """The TLS context to dial with: the caller's, or the platform's default, made once; None for ``ws``."""
+        """The TLS context to dial with: the caller's, or the default, made once; None for ``ws``."""
         if not self.secure:
             return None
         if context is None and self._context is None:
@@ -75,7 +77,7 @@ def can_heal(error: DialError) -> bool:
     return error.status not in CANNOT_HEAL and not isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
-async def dial(address: Address, settings: ClientSettings, make_link: Callable[[], Link]) -> Link:
+async def dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:
     """Open one connection.
 
     Args:
@@ -87,13 +89,14 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
         DialError: it could not be opened, see `can_heal`.
         DialTimeoutError: ``dial_timeout`` ran out.
     """
+    timer = asyncio.timeout(settings.dial_timeout)
     try:
-        async with asyncio.timeout(settings.dial_timeout) as timer:
+        async with timer:
             return await _dial(address, settings, make_link)
     except TimeoutError as error:
         if timer.expired():
-            raise DialTimeoutError(f"could not reach {address} within {settings.dial_timeout:g} s") from error
-        raise DialError(f"could not reach {address}: {error or 'timed out'}") from error
+            raise DialTimeoutError(f"could not reach {address} within {settings.dial_timeout} s") from error
+        raise DialError(f"could not reach {address}: {str(error) or 'timed out'}") from error
     except ssl.SSLCertVerificationError as error:
         raise DialError(f"the certificate of {address} does not pass: {error.verify_message}") from error
     except ssl.SSLError as error:
@@ -101,10 +104,12 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
     except OSError as error:
         if isinstance(error, DialError):
             raise
-        raise DialError(f"could not reach {address}: {error.strerror or error or 'refused'}") from error
+        raise DialError(
+            f"could not reach {address}: {error.strerror or str(error) or type(error).__name__}"
+        ) from error
 
 
-async def _dial(address: Address, settings: ClientSettings, make_link: Callable[[], Link]) -> Link:
+async def _dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:
     from websockets.client import ClientProtocol
     from websockets.typing import Origin
     from websockets.uri import parse_uri
@@ -148,7 +153,7 @@ async def _headers(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
         raise DialError(f"headers= failed: {type(error).__name__}: {error}") from error
 
 
-class ClientOpening(asyncio.Protocol):
+class ClientOpening(asyncio.Protocol, Generic[L]):
     """The client's side of the opening handshake on a socket (RFC 6455 §4.1).
 
     Args:
@@ -163,9 +168,9 @@ class ClientOpening(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         protocol: ClientProtocol,
         request: bytes,
-        make_link: Callable[[], Link],
+        make_link: Callable[[], L],
     ) -> None:
-        self.opened: asyncio.Future[Link] = loop.create_future()
+        self.opened: asyncio.Future[L] = loop.create_future()
         self._protocol = protocol
         self._request = request
         self._make_link = make_link
@@ -212,7 +217,7 @@ class ClientOpening(asyncio.Protocol):
             self._raise_refused()
 
     def _raise_refused(self) -> None:
-        body = bytes(self._body[: min(self._body_length, opening.MAX_BODY)]).decode("utf-8", "replace").strip()
+        body = bytes(self._body[: self._body_length]).decode("utf-8", "replace").strip()
         shown = f": {peer_text(body)}" if body else ""
         self.opened.set_exception(
             DialError(f"the server answered HTTP {self._refused}{shown}", status=self._refused)

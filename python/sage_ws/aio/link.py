@@ -228,9 +228,7 @@ class Link(asyncio.Protocol):
     def _closing(self, event: Closing) -> None:
         if event.by_peer:
             shown = f" {peer_text(event.reason)}" if event.reason else ""
-            self._end(
-                Loss(f"the peer closed the connection ({event.code}){shown}", event.code, event.reason)
-            )
+            self._end(Loss(f"the peer closed the connection ({event.code}){shown}", event.code, event.reason))
         else:
             logger.warning("connection failed with %s: %s", event.code, event.reason)
             self._end(Loss(f"the connection failed with {event.code}: {event.reason}"))
@@ -282,7 +280,7 @@ class Link(asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes that the socket has not taken."""
-        return self.connection.buffered + self._transport.get_write_buffer_size()
+        return int(self.connection.buffered + self._transport.get_write_buffer_size())
 
     def pause_writing(self) -> None:
         """The socket refused bytes: from here on they wait in the core."""

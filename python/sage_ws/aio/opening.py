@@ -31,6 +31,7 @@ MAX_BODY: Final = 64 * 1024
 _END = b"\r\n\r\n"
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = {"upgrade", "connection", "host", "origin"}
 
 # `websockets` logs heads at DEBUG, headers with tokens included: its records stop here.
@@ -175,9 +176,7 @@ def parse_request(head: bytes, health_path: str | None) -> Request:
     versions = request.headers.get_all("Sec-WebSocket-Version")
     if versions != ["13"]:
         shown = peer_text(", ".join(versions)) if versions else "none"
-        raise Refusal(
-            426, f"WebSocket version 13 is needed, not {shown}", {"Sec-WebSocket-Version": "13"}
-        )
+        raise Refusal(426, f"WebSocket version 13 is needed, not {shown}", {"Sec-WebSocket-Version": "13"})
     return request
 
 
@@ -244,7 +243,7 @@ def _endpoint(origin: str) -> tuple[str, str, int] | None:
         return None
     if not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
         return None
-    return parts.scheme.lower(), parts.hostname, port or {"https": 443, "wss": 443}.get(parts.scheme.lower(), 80)
+    return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
 
 
 def refusal_of(error: RefusedError) -> Refusal:
@@ -267,7 +266,7 @@ def check_headers(headers: Headers) -> list[tuple[str, str]]:
             raise TypeError("headers must be pairs of str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"header name {name!r} is not a token (RFC 9110 §5.1)")
-        if any(ord(character) < 0x20 and character != "\t" or ord(character) in {0x7F} for character in value):
+        if _CONTROL.search(value):
             raise ValueError(f"header {name} holds a control character")
         try:
             value.encode("latin-1")

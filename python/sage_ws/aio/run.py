@@ -19,7 +19,7 @@ DRAIN_TIMEOUT = 30.0
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's loop where it is installed, else None for asyncio's own."""
+    """Look for uvloop: its loop where it is installed, else None for asyncio's own."""
     try:
         import uvloop
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""A server: accept → opening handshake → connection → handler → answer, with the limit that guards each arrow.
+"""A server: accept → opening handshake → connection → handler → answer, each arrow with its limit.
 
 ::
 
@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Collection, Generator, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening
+from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import ReceivedRequest
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
-from sage_ws.aio.link import Loss
-from sage_ws.errors import ClosedError, NotSentError
+from sage_ws.errors import NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, Seconds, ServerOptions, ServerSettings, Unset, check_timeout
@@ -184,10 +184,10 @@ class Server:
         """A snapshot of the server's counters.
 
         Returns:
-            ``connections`` (open now), ``accepted`` and ``refused`` (opening handshakes), ``pending`` (requests accepted
-            and not answered yet), ``received`` (requests), ``answered``, ``invalid`` (messages answered by a
-            validation or decoding error), ``dropped`` (requests and answers whose connection was gone, or
-            that came during a drain), ``bytes_in``, ``bytes_out``.
+            ``connections`` (open now), ``accepted`` and ``refused`` (opening handshakes), ``pending``
+            (requests accepted and not answered yet), ``received`` (requests), ``answered``, ``invalid``
+            (messages answered by a validation or decoding error), ``dropped`` (requests and answers whose
+            connection was gone, or that came during a drain), ``bytes_in``, ``bytes_out``.
         """
         totals = dict(self._totals)
         for link in self._links:
@@ -224,16 +224,12 @@ class Server:
     # ── links ─────────────────────────────────────────────────────────────────────────
 
     def _opened(self, request: ReceivedRequest, identity: str | None) -> ServerLink:
-        assert self._loop is not None and self._workers is not None
+        assert self._loop is not None
+        assert self._workers is not None
         self._accepted += 1
         link = ServerLink(self, self._workers, self.settings, self._loop, request, identity)
         self._links[link] = None
         return link
-
-    def _link_ended(self, link: ServerLink) -> None:
-        """A link brings no more requests; its socket may live a little longer."""
-        if self._watchers:
-            self._changed()
 
     def _link_lost(self, link: ServerLink) -> None:
         """A link's socket is gone."""
@@ -265,7 +261,8 @@ class Server:
     async def drain(self, *, timeout: Seconds = 30) -> None:
         """End gracefully.
 
-        1. New connections are refused with 503, ``health_path`` answers 503, further requests are not dispatched.
+        1. New connections are refused with 503, ``health_path`` answers 503, further requests are not
+           dispatched.
         2. Requests that were read are finished and answered, for ``timeout`` at most.
         3. Every connection is closed with 1001.
         4. The socket is closed, and whatever handler still runs is cancelled.
@@ -308,10 +305,7 @@ class Server:
         if self._workers is not None:
             await self._workers.stop()
         if self._unix is not None:
-            try:
-                os.unlink(self._unix)
-            except FileNotFoundError:  # newer Pythons remove it themselves
-                pass
+            _remove_socket(self._unix)
         try:
             await self._lifespan.aclose()
         finally:
@@ -322,6 +316,11 @@ class Server:
         """Wait until the server has ended, by `close` or `drain`."""
         while not self._closed:
             await self._change()
+
+
+def _remove_socket(path: str) -> None:
+    """Remove a unix socket's file; newer Pythons do it themselves."""
+    Path(path).unlink(missing_ok=True)
 
 
 def _counters(link: ServerLink) -> dict[str, int]:
@@ -335,7 +334,7 @@ def _counters(link: ServerLink) -> dict[str, int]:
     }
 
 
-class serve:
+class serve:  # noqa: N801 - read as the function that it is to its caller
     """Serve a handler: ``async with serve(handler, host, port) as server``, or ``await serve(…)``.
 
     Args:
@@ -360,9 +359,7 @@ class serve:
         self._path, self._sock, self._unix = path, sock, unix
 
     async def __aenter__(self) -> Server:
-        await self._server.start(
-            self._host, self._port, path=self._path, sock=self._sock, unix=self._unix
-        )
+        await self._server.start(self._host, self._port, path=self._path, sock=self._sock, unix=self._unix)
         return self._server
 
     async def __aexit__(self, *exc: object) -> None:

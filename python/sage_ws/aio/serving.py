@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sage_ws._core import Connection as CoreConnection
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
 from sage_ws.errors import ClosedError, MessageTooBigError, NotSentError
-from sage_ws.handler import INTERNAL_ERROR, UpgradeRequest, failure
+from sage_ws.handler import UpgradeRequest, failure
 from sage_ws.message import Reply, Response, SecureMessage
-from sage_ws.options import UNSET, Seconds, ServerSettings, Unset
+from sage_ws.options import UNSET, Seconds, ServerSettings, Unset, check_timeout
 
 if TYPE_CHECKING:
     from sage_ws.aio.server import Server
@@ -78,9 +78,7 @@ class ServerLink(Link):
         request: UpgradeRequest,
         identity: str | None,
     ) -> None:
-        super().__init__(
-            CoreConnection("server", max_message_size=settings.max_message_size), settings, loop
-        )
+        super().__init__(CoreConnection("server", max_message_size=settings.max_message_size), settings, loop)
         self.settings = settings
         self.request = request
         self.identity = identity
@@ -138,13 +136,13 @@ class ServerLink(Link):
     def _closes_first(self) -> bool:
         return True
 
-    def _ended(self, loss: Loss) -> None:
+    def _ended(self, _loss: Loss) -> None:
         # requests that never reached a handler are dropped; handlers that run go on (API.md)
         if self._waiting:
             self._server.dropped += len(self._waiting)
             self._waiting = None
             self._waiting_bytes = 0
-        self._server._link_ended(self)
+        self._server._changed()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: the server forgets the connection."""
@@ -162,8 +160,8 @@ class ServerLink(Link):
 
     # ── out ───────────────────────────────────────────────────────────────────────────
 
-    def call(self, message: SecureMessage) -> ServerCall:
-        """The handler's view of one request."""
+    def call(self) -> ServerCall:
+        """Make the handler's view of one request."""
         return ServerCall(self)
 
     @property
@@ -181,9 +179,9 @@ class ServerLink(Link):
             try:
                 buffered = self.connection.send_response(message, reply)
             except MessageTooBigError as error:
-                logger.error("%s", error)
+                logger.warning("%s", error)
                 buffered = self.connection.send_response(message, Response.failure(str(error)))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a reply of a wrong type: the handler's fault, logged there
                 buffered = self.connection.send_response(message, failure(message, error))
         else:
             self._server.dropped += 1
@@ -209,6 +207,7 @@ class ServerLink(Link):
             ClosedError: the connection has ended.
             NotSentError: the peer speaks plain SAGE, where only the client asks (WIRE.md, "Subprotocols").
         """
+        check_timeout(timeout)
         if self.closed:
             raise ClosedError("the connection has ended", message_id=message.id)
         raise NotSentError(

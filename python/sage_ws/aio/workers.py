@@ -106,10 +106,7 @@ class Workers:
             run = copy().run
             reply: Reply
             try:
-                if takes_call:
-                    outcome = run(handler, message, link.call(message))
-                else:
-                    outcome = run(handler, message)
+                outcome = run(handler, message, link.call()) if takes_call else run(handler, message)
                 if type(outcome) is CoroutineType:
                     try:
                         awaited = run(outcome.send, None)
@@ -124,7 +121,7 @@ class Workers:
                     reply = await self._suspended(run, settling, _START)
             except asyncio.CancelledError:
                 reply = Response.failure(INTERNAL_ERROR)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
                 reply = failure(message, error)
             except BaseException:
                 link.answered()
@@ -137,9 +134,7 @@ class Workers:
                 return
 
     @types.coroutine
-    def _suspended(
-        self, run: Callable[..., Any], coroutine: Any, awaited: Any
-    ) -> Generator[Any, Any, Any]:
+    def _suspended(self, run: Callable[..., Any], coroutine: Any, awaited: Any) -> Generator[Any, Any, Any]:
         """Drive a handler's coroutine from its first suspension on, each step in the handler's context."""
         try:
             if awaited is _START:
@@ -148,7 +143,7 @@ class Workers:
             while True:
                 try:
                     value = yield awaited
-                except BaseException as error:  # cancellation is the handler's to see
+                except BaseException as error:  # noqa: BLE001 - cancellation is the handler's to see
                     awaited = run(coroutine.throw, error)
                 else:
                     awaited = run(coroutine.send, value)
