@@ -19,8 +19,6 @@ What a user pastes::
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version as _version
-
 from sage_ws._core import name as core_name
 from sage_ws.aio.client import Client, connect
 from sage_ws.aio.run import run
@@ -49,11 +47,6 @@ from sage_ws.handler import Call, Connection, Handler, Outcome, UpgradeRequest
 from sage_ws.message import Reply, Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, CommonOptions, Dedupe, ServerOptions, Unset
 from sage_ws.transport import MessageTransport, TransportFactory, register, schemes, select_by_url
-
-try:
-    __version__ = _version("sage-ws")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "UNSET",
@@ -100,3 +93,15 @@ __all__ = [
     "select_by_url",
     "serve",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up in the metadata when it is asked for: `importlib.metadata` is slow to import."""
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("sage-ws")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
