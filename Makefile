@@ -103,6 +103,8 @@ lint: $(VENV)/.ready-lint.$(MODE)
 	$(BIN)/mypy --strict
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(call write-stub,$(VENV)/_rust.pyi)
+	diff --unified $(STUB) $(VENV)/_rust.pyi
 ifneq ($(NATIVE),)
 	$(BIN)/stubtest sage_ws._core._rust --mypy-config-file pyproject.toml
 	cargo fmt --all --check
@@ -110,6 +112,16 @@ ifneq ($(NATIVE),)
 else
 	@echo "no Rust toolchain: the stub and the Rust sources are not checked"
 endif
+
+# The committed stub is what its generator writes today, and what the compiled extension is.
+STUB := python/sage_ws/_core/_rust.pyi
+define write-stub
+	@$(BIN)/python rust/python/stub.py $(1)
+	@$(BIN)/ruff format --quiet $(1)
+endef
+
+stub: $(VENV)/.ready-lint.$(MODE)
+	$(call write-stub,$(STUB))
 
 docs: $(VENV)/.ready-docs.$(MODE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

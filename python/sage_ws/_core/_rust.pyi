@@ -1,0 +1,242 @@
+# Written by rust/python/stub.py from the fallback's types: change those, then `make stub`.
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, Self, final
+
+@final
+class Connection:
+    """An open connection, from behind the opening handshake to the close frame.
+
+    Args:
+        role: which endpoint this is, "client" or "server".
+        max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
+        raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
+
+    Raises:
+        ValueError: for another role.
+    """
+    def __new__(
+        cls, role: Literal["client", "server"], *, max_message_size: int | None = 16777216, raw: bool = False
+    ) -> Self: ...
+    def receive_data(self, data: bytes | bytearray | memoryview) -> list[Any]:
+        """Take what one socket read brought.
+
+        Returns:
+            Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
+            or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
+            `Closing` there is nothing more.
+        """
+    def send_message(self, message: SecureMessage, waiter: Any, deadline: float) -> int:
+        """Send a request; its answer will come with `waiter`.
+
+        Args:
+            message: the request.
+            waiter: handed back with the answer, untouched.
+            deadline: when `expire` gives up on it; infinity for never.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            ClosedError: after a close frame was sent or received.
+            DuplicateIdError: while another message with this id is in flight.
+            MessageTooBigError: over the limit.
+        """
+    def send_response(self, message: SecureMessage, reply: Response | bytes | None) -> int:
+        """Answer a request; after closing, write nothing.
+
+        Args:
+            message: the request.
+            reply: the answer; bytes are the data of a success, `None` is a success without data.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            TypeError: for anything else as a reply.
+            MessageTooBigError: over the limit.
+        """
+    def send_keepalive(self) -> int:
+        """Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+
+        Returns:
+            Bytes now in the output.
+        """
+    def send_raw(self, data: str | bytes) -> int:
+        """Send a message as it is: TEXT for `str`, BINARY for `bytes`; after closing, write nothing.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            MessageTooBigError: over the limit.
+        """
+    def send_ping(self, payload: bytes = b"") -> int:
+        """Send a ping frame; after closing, write nothing.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            ValueError: for a payload that does not fit a control frame.
+        """
+    def send_close(self, code: int | None = 1000, reason: str = "") -> int:
+        """Send a close frame, once; later calls write nothing.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            ValueError: for a code that may not be sent, or a reason over 123 bytes.
+        """
+    def set_blocked(self, blocked: bool) -> None:
+        """Tell whether the socket takes bytes; while it does not, pongs are counted."""
+    def data_to_send(self) -> bytes:
+        """Everything that is to be written, which is then forgotten here."""
+    @property
+    def buffered(self) -> int:
+        """Bytes that `data_to_send` would return."""
+    def forget(self, message_id: str) -> bool:
+        """Nobody waits any more; returns whether somebody did. Its answer will count as late."""
+    def expire(self, now: float) -> list[tuple[Any, str]]:
+        """Remove the messages whose deadline is at or before `now`: waiters and ids, in sending order."""
+    def abandon(self) -> list[tuple[Any, str]]:
+        """Remove all messages in flight: waiters and ids, in sending order."""
+    @property
+    def earliest(self) -> float:
+        """No pending deadline is before it; infinity when nothing is pending."""
+    @property
+    def pending(self) -> int:
+        """Messages in flight."""
+    @property
+    def closing(self) -> bool:
+        """Whether a close frame was sent or received, or the connection failed."""
+    @property
+    def spoken(self) -> bool:
+        """Whether a decodable SAGE message has been received."""
+    def counters(self) -> dict[str, int]:
+        """What has happened so far: messages sent, received, late and invalid."""
+
+@final
+class Response:
+    """An answer, as a handler builds it and a caller gets it.
+
+    Args:
+        success: whether the handler did what was asked.
+        message_id: the request's id; the server fills it in where empty.
+        task_id: the request's task; the server fills it in where empty.
+        data: the content; bytes-like is copied.
+        error: what went wrong; with one, the answer never counts as a success.
+
+    Raises:
+        TypeError: for a value of another type.
+        ValueError: for a string with a lone surrogate, which UTF-8 cannot carry.
+    """
+
+    __match_args__: Final = ("success", "message_id", "task_id", "data", "error")
+    @property
+    def success(self) -> bool: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def error(self) -> str: ...
+    def __new__(
+        cls, success: bool = True, message_id: str = "", task_id: str = "", data: bytes = b"", error: str = ""
+    ) -> Self: ...
+    @classmethod
+    def failure(cls, error: str, *, data: bytes = b"") -> Response:
+        """An answer that says no, with the text that the caller will read."""
+    def raise_for_error(self) -> Response:
+        """Itself, for chaining.
+
+        Raises:
+            AnsweredError: when `success` is false.
+        """
+    def __replace__(self, **changes: Any) -> Response: ...
+
+@final
+class SecureMessage:
+    """A request, as its sender builds it and a handler gets it.
+
+    Args:
+        payload: the content; bytes-like is copied.
+        did: the sender's decentralized identifier.
+        id: the correlation key; empty makes a fresh UUID.
+        signature: over whatever sender and receiver agreed on; not checked here.
+        context_id: of the conversation.
+        task_id: of the task.
+        metadata: copied, and read-only afterwards.
+        role: "user" or "agent" by convention.
+
+    Raises:
+        TypeError: for a value of another type.
+        ValueError: for a string with a lone surrogate, which UTF-8 cannot carry.
+    """
+
+    __match_args__: Final = ("payload", "did", "id", "signature", "context_id", "task_id", "metadata", "role")
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def did(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def signature(self) -> bytes: ...
+    @property
+    def context_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+    @property
+    def role(self) -> str: ...
+    def __new__(
+        cls,
+        payload: bytes,
+        did: str,
+        id: str = "",
+        signature: bytes = b"",
+        context_id: str = "",
+        task_id: str = "",
+        metadata: Mapping[str, str] = ...,
+        role: str = "",
+    ) -> Self: ...
+    def replace(self, **changes: Any) -> SecureMessage:
+        """A copy with other values in some fields; `id=""` gives it a fresh id."""
+    def __replace__(self, **changes: Any) -> SecureMessage:
+        """A copy with other values in some fields; `id=""` gives it a fresh id."""
+
+def decode_message(
+    data: bytes | bytearray | memoryview,
+) -> tuple[str, str, str, bytes, str, bytes, dict[str, str], str]:
+    """A message's JSON to its fields, in the wire's order; what is absent is empty.
+
+    Raises:
+        DecodeError: for anything but one JSON object with the right types; `field` names the key.
+    """
+
+def decode_response(data: bytes | bytearray | memoryview) -> tuple[bool, str, str, bytes, str]:
+    """A response's JSON to its fields, in the wire's order; what is absent is empty or false.
+
+    Raises:
+        DecodeError: for anything but one JSON object with the right types; `field` names the key.
+    """
+
+def encode_message(
+    id: str,
+    context_id: str,
+    task_id: str,
+    payload: bytes,
+    did: str,
+    signature: bytes,
+    metadata: Mapping[str, str],
+    role: str,
+) -> bytes:
+    """A message's JSON as Go writes it, final newline included."""
+
+def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
+    """A response's JSON as Go writes it, final newline included."""
