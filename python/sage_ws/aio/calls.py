@@ -74,16 +74,15 @@ class ClientLink(Link):
                 self._event(value)
         self._client._answers_came()
 
-    def _watch_calls(self, now: float) -> None:
+    def _watch_calls(self, now: float) -> float:
         connection = self.connection
         if connection.earliest <= now:
             for waiter, message_id in connection.expire(now):
                 if not waiter.done():
                     waiter.set_exception(ReadTimeoutError("no answer came in time", message_id=message_id))
             self._client._answers_came()
-        if connection.earliest < inf:
-            # deadlines that lie close together share a scan: one every 5 ms at most
-            self.arm(max(connection.earliest, now + 0.005))
+        # deadlines that lie close together share a scan: one every 5 ms at most
+        return max(connection.earliest, now + 0.005)
 
     def _unblocked(self) -> None:
         self._client._answers_came()

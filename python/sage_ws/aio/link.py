@@ -288,7 +288,7 @@ class Link(asyncio.Protocol):
         self.connection.set_blocked(True)
         self._stalled_since = self._time()
         self._taken = self.bytes_out - self._transport.get_write_buffer_size()
-        self._watch_writing(self._stalled_since)
+        self.arm(self._watch_writing(self._stalled_since))
 
     def resume_writing(self) -> None:
         """The socket took everything: what waited follows in one piece."""
@@ -336,65 +336,64 @@ class Link(asyncio.Protocol):
         now = self._time()
         self._timer = None
         self._due = inf
-        if self._close_by is not None:
-            if now >= self._close_by:
-                self._transport.abort()
-            elif self._close_by < inf:
-                self.arm(self._close_by)
-        if self._ended_by is not None:
+        if self._close_by is not None and now >= self._close_by:
+            self._transport.abort()
             return
-        self._watch_calls(now)
-        self._watch_writing(now)
-        if self._reading:
-            self._watch_silence(now)
-            if self._ended_by is None:
-                self._watch_pings(now)
-        if self._ended_by is None:
-            self._watch_keepalive(now)
+        due = inf if self._close_by is None else self._close_by
+        for watch in (
+            self._watch_calls,
+            self._watch_writing,
+            self._watch_silence,
+            self._watch_pings,
+            self._watch_keepalive,
+        ):
+            if self._ended_by is not None:
+                break
+            due = min(due, watch(now))
+        if due < inf:
+            self.arm(due)
 
-    def _watch_calls(self, now: float) -> None:
-        """Calls whose time ran out: the client's."""
+    def _watch_calls(self, _now: float) -> float:
+        """End the calls whose time ran out: the client's. Like all watches, says when to look again."""
+        return inf
 
-    def _watch_writing(self, now: float) -> None:
+    def _watch_writing(self, now: float) -> float:
         timeout = self._settings.write_timeout
-        if not self._blocked or timeout is None or self._ended_by is not None:
-            return
+        if not self._blocked or timeout is None:
+            return inf
         taken = self.bytes_out - self._transport.get_write_buffer_size()
         if taken != self._taken:
             self._taken, self._stalled_since = taken, now
         elif now >= self._stalled_since + timeout:
             self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
-            return
-        self.arm(min(self._stalled_since + timeout, now + timeout / 4))
+        return min(self._stalled_since + timeout, now + timeout / 4)
 
-    def _watch_silence(self, now: float) -> None:
+    def _watch_silence(self, _now: float) -> float:
         """Only a server calls silence death; a client's ``read_timeout`` is each call's own."""
+        return inf
 
-    def _watch_pings(self, now: float) -> None:
+    def _watch_pings(self, now: float) -> float:
         interval, timeout = self._settings.ping_interval, self._settings.ping_timeout
-        if interval is None:
-            return
+        if interval is None or not self._reading:
+            return inf
         # Any byte is life: a peer that sends a long message cannot put a pong in the middle of a frame.
-        unanswered = self._last_ping > self._last_received
-        if unanswered and timeout is not None:
+        if timeout is not None and self._last_ping > self._last_received:
             if now >= self._last_ping + timeout:
                 self.fail(1011, "ping timeout")
-                return
-            self.arm(self._last_ping + timeout)
-            return
+            return self._last_ping + timeout
         due = max(self._last_received, self._last_ping) + interval
-        if now >= due:
-            self._last_ping = now
-            self.connection.send_ping(b"")
-            self.flush()
-            due = now + (interval if timeout is None else timeout)
-        self.arm(due)
+        if now < due:
+            return due
+        self._last_ping = now
+        self.connection.send_ping(b"")
+        self.flush()
+        return now + (interval if timeout is None else timeout)
 
-    def _watch_keepalive(self, now: float) -> None:
+    def _watch_keepalive(self, now: float) -> float:
         # Go peers put a deadline on each message that they read, and pings do not extend it (WIRE.md).
         interval = self._settings.keepalive_interval
         if interval is None:
-            return
+            return inf
         if now >= self._keepalive_due:
             sent = self.connection.counters()["sent"]
             if sent == self._sent_seen and self.connection.spoken:
@@ -402,4 +401,4 @@ class Link(asyncio.Protocol):
                 self.flush()
             self._sent_seen = sent
             self._keepalive_due = now + interval / 2
-        self.arm(self._keepalive_due)
+        return self._keepalive_due

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sage_ws._core import Connection as CoreConnection
@@ -149,14 +150,13 @@ class ServerLink(Link):
         super().connection_lost(exc)
         self._server._link_lost(self)
 
-    def _watch_silence(self, now: float) -> None:
+    def _watch_silence(self, now: float) -> float:
         timeout = self.settings.read_timeout
-        if timeout is not None:
-            due = self._last_received + timeout
-            if now >= due:
-                self.fail(1011, "read timeout")
-            else:
-                self.arm(due)
+        if timeout is None or not self._reading:
+            return inf
+        if now >= self._last_received + timeout:
+            self.fail(1011, "read timeout")
+        return self._last_received + timeout
 
     # ── out ───────────────────────────────────────────────────────────────────────────
 
