@@ -64,6 +64,7 @@ class Server:
         self._workers: Workers | None = None
         self._listener: asyncio.Server | None = None
         self._unix: str | None = None
+        self._port: int | None = None
         self._lifespan = AsyncExitStack()
         self._watchers: list[asyncio.Future[None]] = []
         self._closing: asyncio.Task[None] | None = None
@@ -130,6 +131,8 @@ class Server:
         except BaseException:
             await self._lifespan.aclose()
             raise
+        names = [one.getsockname() for one in self.sockets]
+        self._port = next((name[1] for name in names if isinstance(name, tuple)), None)
         logger.info("serving on %s", self._where())
 
     def _make_opening(self) -> ServerOpening:
@@ -149,16 +152,14 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port that the server listens on.
+        """The TCP port that the server listens on, or did until its end.
 
         Raises:
-            RuntimeError: it is not started, or listens on a unix socket.
+            RuntimeError: it was not started, or listens on a unix socket.
         """
-        for one in self.sockets:
-            name = one.getsockname()
-            if isinstance(name, tuple):
-                return int(name[1])
-        raise RuntimeError("the server listens on no TCP port")
+        if self._port is None:
+            raise RuntimeError("the server listens on no TCP port")
+        return self._port
 
     async def __aenter__(self) -> Self:
         if self._loop is None:
