@@ -1,0 +1,1 @@
+"""Transports beside WebSocket, a module each, imported when ``select_by_url`` meets its scheme."""

@@ -1,0 +1,271 @@
+"""The client end of SAGE over HTTP: a message leaves as a POST, its response is the answer to it.
+
+Where a WebSocket client tells *never sent* from *maybe delivered* by its own buffers, here aiohttp does the
+sending: ``_Progress`` notes, by its tracing signals, how far a request came, and every failure is
+judged by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from sage_ws._core import decode_response, encode_message
+from sage_ws.errors import (
+    ClosedError,
+    ConnectionLostError,
+    DecodeError,
+    DialError,
+    DialTimeoutError,
+    MessageTooBigError,
+    QueueTimeoutError,
+    ReadTimeoutError,
+    TransportError,
+    peer_text,
+)
+from sage_ws.message import Response, SecureMessage
+from sage_ws.options import (
+    UNSET,
+    ClientSettings,
+    Headers,
+    HeadersFactory,
+    Seconds,
+    ServerSettings,
+    Unset,
+    check_timeout,
+)
+from sage_ws.transports.http_headers import headers_of
+
+if TYPE_CHECKING:
+    import ssl as _ssl
+
+DEFAULT_TIMEOUT: Final = 30.0
+"""Seconds for a whole call, as in SAGE's Go client."""
+
+
+class HTTPTransport:
+    """A ``MessageTransport`` over HTTP; one connection per message in flight, kept for the next.
+
+    It belongs to the event loop of its first ``send``. Redirects are not followed: the message
+    was signed for one peer.
+
+    Args:
+        url: the base, ``http://…`` or ``https://…``; messages go to ``{url}/messages``.
+        timeout: seconds for a call, from ``send`` to its response.
+        dial_timeout: of these, for a free connection, DNS, TCP and TLS.
+        max_message_size: bytes of JSON, in and out.
+        max_connections: at once; further sends wait for one of them.
+        headers: added to each request, such as ``Authorization``; a function is called for each request.
+        proxy: ``True`` reads the environment, ``None`` uses none.
+        ssl: the context for ``https``; the system's by default.
+
+    Raises:
+        ValueError: the URL is not an absolute http(s) one, or an option is senseless.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: Seconds = DEFAULT_TIMEOUT,
+        dial_timeout: Seconds = 30.0,
+        max_message_size: int | None = 16 * 1024 * 1024,
+        max_connections: int | None = 100,
+        headers: Headers | HeadersFactory = (),
+        proxy: Literal[True] | None = True,
+        ssl: _ssl.SSLContext | None = None,
+    ) -> None:
+        check_timeout(timeout)
+        ServerSettings.parse({"max_connections": max_connections}, "HTTPTransport")
+        ClientSettings.parse(
+            {
+                "dial_timeout": dial_timeout,
+                "max_message_size": max_message_size,
+                "headers": headers,
+                "proxy": proxy,
+                "ssl": ssl,
+            },
+            "HTTPTransport",
+        )
+        self.url = url
+        self._endpoint = _endpoint(url)
+        self._timeout = timeout
+        self._dial_timeout = dial_timeout
+        self._max_message_size = max_message_size
+        self._max_connections = max_connections
+        self._headers = headers
+        self._proxy = proxy
+        self._ssl = ssl
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._closed = False
+
+    async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:
+        """Send ``message`` and wait for its response.
+
+        Any status but 200 is a response too, as in Go: ``success`` is false and the text
+        ``HTTP <status>: <body>``.
+
+        Raises:
+            DialError: no connection; ``DialTimeoutError`` when its time ran out.
+            QueueTimeoutError: no connection came free in time.
+            MessageTooBigError, ClosedError: refused here.
+            ConnectionLostError, ReadTimeoutError: it left, and no whole response came.
+            DecodeError: the response cannot be read.
+        """
+        check_timeout(timeout)
+        session = self._session_of_this_loop(message)
+        body = encode_message(
+            message.id,
+            message.context_id,
+            message.task_id,
+            message.payload,
+            message.did,
+            message.signature,
+            message.metadata,
+            message.role,
+        )
+        limit = self._max_message_size
+        if limit is not None and len(body) > limit:
+            raise MessageTooBigError(
+                f"message of {len(body)} bytes is over max_message_size {limit}", message_id=message.id
+            )
+        progress = _Progress(message.id)
+        try:
+            async with asyncio.timeout(self._timeout if timeout is UNSET else timeout):
+                status, answer = await self._post(session, message, body, progress)
+        except TimeoutError as error:
+            raise progress.timed_out() from error
+        except aiohttp.ClientResponseError as error:
+            raise DecodeError(f"not HTTP: {peer_text(error.message)}") from error
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # RuntimeError: aiohttp's word for a session that close() took away meanwhile.
+            if isinstance(error, RuntimeError) and not self._closed:
+                raise
+            raise progress.failed(error, closed=self._closed) from error
+        if status != 200:
+            text = answer.decode("utf-8", "replace")
+            return Response(False, message.id, message.task_id, b"", f"HTTP {status}: {text}")
+        success, message_id, task_id, data, text = decode_response(answer)
+        return Response(
+            success and not text, message_id or message.id, task_id or message.task_id, data, text
+        )
+
+    async def close(self) -> None:
+        """Close every connection; calls in flight end with ConnectionLostError."""
+        self._closed = True
+        if self._session is not None and self._process == os.getpid():
+            await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _post(
+        self, session: aiohttp.ClientSession, message: SecureMessage, body: bytes, progress: _Progress
+    ) -> tuple[int, bytes]:
+        async with session.post(
+            self._endpoint,
+            data=body,
+            headers=[
+                ("Content-Type", "application/json"),
+                ("Accept-Encoding", "identity"),  # compressed, a small answer could grow without bound here
+                *headers_of(message),
+                *await _resolved(self._headers),
+            ],
+            allow_redirects=False,
+            trace_request_ctx=progress,
+        ) as response:
+            received = bytearray()
+            async for chunk in response.content.iter_any():
+                received += chunk
+                if self._max_message_size is not None and len(received) > self._max_message_size:
+                    response.close()  # not read to its end, the connection cannot be used again
+                    reason = f"message over {self._max_message_size} bytes"
+                    raise ConnectionLostError(
+                        f"connection cut: {reason}", reason=reason, message_id=message.id
+                    )
+            return response.status, bytes(received)
+
+    def _session_of_this_loop(self, message: SecureMessage) -> aiohttp.ClientSession:
+        if self._closed or self._process != os.getpid():
+            why = "transport is closed" if self._closed else "process was forked"
+            raise ClosedError(why, message_id=message.id)
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise RuntimeError("an HTTPTransport belongs to the event loop of its first send")
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_queued_start.append(_note("queued"))
+            trace.on_connection_queued_end.append(_note("dialling"))
+            trace.on_request_headers_sent.append(_note("sent"))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections or 0, ssl=self._ssl or True),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._dial_timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self._proxy is not None,
+                auto_decompress=False,
+                trace_configs=[trace],
+            )
+        return self._session
+
+
+class _Progress:
+    """How far one request came, and so what its failure means."""
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        self.stage: Literal["dialling", "queued", "sent"] = "dialling"
+
+    def timed_out(self) -> TransportError:
+        if self.stage == "sent":
+            return ReadTimeoutError("no response in time", message_id=self.message_id)
+        if self.stage == "queued":
+            return QueueTimeoutError("no connection came free in time", message_id=self.message_id)
+        return DialTimeoutError("no connection in time", message_id=self.message_id)
+
+    def failed(self, error: Exception, *, closed: bool) -> TransportError:
+        text = "transport was closed" if closed else f"{type(error).__name__}: {peer_text(str(error))}"
+        if self.stage == "sent":
+            return ConnectionLostError(f"connection lost: {text}", message_id=self.message_id)
+        if closed:
+            return ClosedError(text, message_id=self.message_id)
+        return DialError(f"cannot connect: {text}", message_id=self.message_id)
+
+
+def _note(stage: Literal["dialling", "queued", "sent"]) -> Any:
+    """A tracing signal that moves the request's ``_Progress`` on."""
+
+    async def signal(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.stage = stage
+
+    return signal
+
+
+def _endpoint(url: str) -> str:
+    """``{base}/messages``, once the base is known to be one."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in {"http", "https"} or not parts.hostname:
+        raise ValueError("url must be absolute, http://… or https://…")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("url must be a base without user, query and fragment")
+    return url.rstrip("/") + "/messages"
+
+
+async def _resolved(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
+    if callable(headers):
+        made = headers()
+        headers = await made if inspect.isawaitable(made) else made
+    return cast("list[tuple[str, str]]", list(headers.items() if isinstance(headers, Mapping) else headers))
