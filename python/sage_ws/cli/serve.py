@@ -1,0 +1,81 @@
+"""``sage-ws serve module:handler``: run a handler as a server, until SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import traceback
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from sage_ws.aio.run import run as run_server
+from sage_ws.cli.usage import Commands, UsageError, count, path, port
+from sage_ws.handler import takes_call
+
+if TYPE_CHECKING:
+    from sage_ws.options import ServerOptions
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser("serve", help="run a handler of yours as a server")
+    parser.add_argument("handler", metavar="MODULE:HANDLER", help="such as agents:answer, of ./agents.py")
+    parser.add_argument("--host", default="127.0.0.1", help="to listen at (127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8080, help="0 takes a free one (8080)")
+    parser.add_argument(
+        "--path", type=path, metavar="/PATH", help="the only one served, such as /ws; every path by default"
+    )
+    parser.add_argument("--max-connections", type=count, metavar="N")
+    parser.add_argument("--max-message-size", type=count, metavar="BYTES")
+    parser.add_argument("--no-health", action="store_true", help="no answer at /healthz")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    handler = _find(arguments.handler)
+    # The server itself says where it listens, at level INFO.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options: ServerOptions = {}
+    if arguments.max_connections is not None:
+        options["max_connections"] = arguments.max_connections
+    if arguments.max_message_size is not None:
+        options["max_message_size"] = arguments.max_message_size
+    if arguments.no_health:
+        options["health_path"] = None
+    run_server(handler, arguments.host, arguments.port, path=arguments.path, **options)
+    return 0
+
+
+def _find(name: str) -> Any:
+    """The handler that ``module:handler`` names, looked for in the working directory first.
+
+    Raises:
+        UsageError: there is none, or it is no handler.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise UsageError(f"handler must be MODULE:HANDLER, not {name!r}")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise UsageError(f"no module named {module_name!r}, neither here nor installed") from error
+        raise UsageError(f"cannot import {module_name}: {error}") from error
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}:{last.lineno}"
+        raise UsageError(f"cannot import {module_name}: {type(error).__name__}: {error} ({where})") from error
+    try:
+        handler: Any = reduce(getattr, attribute.split("."), module)
+    except AttributeError as error:
+        raise UsageError(f"module {module_name} has no {attribute}") from error
+    try:
+        takes_call(handler)
+    except TypeError as error:
+        raise UsageError(str(error)) from error
+    return handler
