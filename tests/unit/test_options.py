@@ -1,0 +1,327 @@
+"""Every option: its default as the contract states it, what it takes, what it refuses and in which words."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import pytest
+
+from sage_ws import Client, Server, options
+from sage_ws.options import (
+    UNSET,
+    ClientOptions,
+    ClientSettings,
+    CommonOptions,
+    CommonSettings,
+    ServerOptions,
+    ServerSettings,
+    Unset,
+    check_timeout,
+    full_jitter,
+)
+
+# The contract, written out: nothing here is read from the code under test.
+COMMON: dict[str, Any] = {
+    "read_timeout": 60.0,
+    "write_timeout": 30.0,
+    "close_timeout": 10.0,
+    "ping_interval": 20.0,
+    "ping_timeout": 20.0,
+    "keepalive_interval": 20.0,
+    "max_message_size": 16 * 1024 * 1024,
+    "max_concurrency": 64,
+    "max_queue_bytes": 4 * 1024 * 1024,
+    "compression": None,
+    "encoding": "auto",
+    "busy_poll": None,
+    "ssl": None,
+    "interceptors": (),
+}
+CLIENT: dict[str, Any] = {
+    **COMMON,
+    "dial_timeout": 30.0,
+    "headers": (),
+    "origin": None,
+    "proxy": True,
+    "reconnect": True,
+    "wait_for_ready": False,
+    "backoff": full_jitter,
+    "max_pending": 1024,
+    "handler": None,
+}
+SERVER: dict[str, Any] = {
+    **COMMON,
+    "open_timeout": 10.0,
+    "origins": None,
+    "authorize": None,
+    "max_connections": None,
+    "dedupe": None,
+    "lifespan": None,
+    "health_path": "/healthz",
+}
+
+SECONDS = [
+    "read_timeout",
+    "write_timeout",
+    "close_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "keepalive_interval",
+    "dial_timeout",
+    "open_timeout",
+]
+COUNTS = ["max_message_size", "max_concurrency", "max_queue_bytes", "max_pending", "max_connections"]
+OPTIONAL_COUNTS = ["max_message_size", "max_connections"]
+BOTH = [ClientSettings, ServerSettings]
+
+
+def settings_of(name: str) -> type[CommonSettings]:
+    return ClientSettings if name in CLIENT else ServerSettings
+
+
+def parse(name: str, value: Any) -> Any:
+    return getattr(settings_of(name).parse({name: value}, "Client"), name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "contract"), [(CommonSettings, COMMON), (ClientSettings, CLIENT), (ServerSettings, SERVER)]
+)
+def test_defaults_are_the_contracts(settings: type[CommonSettings], contract: dict[str, Any]) -> None:
+    parsed = settings.parse({}, "owner")
+    assert {one.name: getattr(parsed, one.name) for one in fields(settings)} == contract
+
+
+@pytest.mark.parametrize(
+    ("typed", "contract"), [(CommonOptions, COMMON), (ClientOptions, CLIENT), (ServerOptions, SERVER)]
+)
+def test_a_type_checker_sees_the_same_names(typed: Any, contract: dict[str, Any]) -> None:
+    assert typed.__annotations__.keys() | CommonOptions.__annotations__.keys() == contract.keys()
+    assert typed.__total__ is False
+
+
+def test_settings_cannot_be_changed() -> None:
+    parsed = ClientSettings.parse({}, "Client")
+    with pytest.raises(AttributeError):
+        parsed.read_timeout = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", SECONDS)
+class TestSeconds:
+    @pytest.mark.parametrize("value", [0.001, 1, 2.5, 1e9, float("inf"), None])
+    def test_takes(self, name: str, value: float | None) -> None:
+        assert parse(name, value) == value
+
+    @pytest.mark.parametrize("value", [0, 0.0, -1, -0.001, float("nan"), float("-inf")])
+    def test_a_senseless_one_is_a_value_error_that_names_it(self, name: str, value: float) -> None:
+        with pytest.raises(
+            ValueError, match=rf"^{name} must be over 0 seconds, or None to switch it off, not"
+        ):
+            parse(name, value)
+
+    @pytest.mark.parametrize(("value", "kind"), [("5", "str"), (True, "bool"), (b"5", "bytes"), ([], "list")])
+    def test_a_wrong_type_is_a_type_error_that_names_it(self, name: str, value: Any, kind: str) -> None:
+        with pytest.raises(TypeError, match=rf"^{name} must be seconds or None, not {kind}$"):
+            parse(name, value)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+class TestCounts:
+    @pytest.mark.parametrize("value", [1, 2, 10**12])
+    def test_takes(self, name: str, value: int) -> None:
+        assert parse(name, value) == value
+
+    @pytest.mark.parametrize("value", [0, -1])
+    def test_a_senseless_one_is_a_value_error_that_names_it(self, name: str, value: int) -> None:
+        with pytest.raises(ValueError, match=rf"^{name} must be at least 1, not {value}$"):
+            parse(name, value)
+
+    @pytest.mark.parametrize(("value", "kind"), [("5", "str"), (1.0, "float"), (True, "bool")])
+    def test_a_wrong_type_is_a_type_error_that_names_it(self, name: str, value: Any, kind: str) -> None:
+        with pytest.raises(TypeError, match=rf"^{name} must be an int, not {kind}$"):
+            parse(name, value)
+
+    def test_none_switches_off_what_may_be_off(self, name: str) -> None:
+        if name in OPTIONAL_COUNTS:
+            assert parse(name, None) is None
+        else:
+            with pytest.raises(TypeError, match=rf"^{name} must be an int, not NoneType$"):
+                parse(name, None)
+
+
+@pytest.mark.parametrize("name", ["reconnect", "wait_for_ready"])
+def test_a_switch_takes_a_bool_alone(name: str) -> None:
+    assert parse(name, True) is True
+    assert parse(name, False) is False
+    for value in (1, 0, None, "yes"):
+        with pytest.raises(TypeError, match=rf"^{name} must be a bool, not {type(value).__name__}$"):
+            parse(name, value)
+
+
+async def an_authorize(request: Any) -> str | None:
+    return None
+
+
+@pytest.mark.parametrize("name", ["authorize", "lifespan"])
+def test_a_callback_may_be_off(name: str) -> None:
+    assert parse(name, an_authorize) is an_authorize
+    assert parse(name, None) is None
+    with pytest.raises(TypeError, match=rf"^{name} must be callable, not str$"):
+        parse(name, "token")
+
+
+def test_backoff_cannot_be_off() -> None:
+    assert parse("backoff", float) is float
+    with pytest.raises(TypeError, match=r"^backoff must be callable, not NoneType$"):
+        parse("backoff", None)
+
+
+@pytest.mark.parametrize("value", [{"a": "b"}, [("a", "b")], (), dict, an_authorize])
+def test_headers_takes_a_mapping_pairs_or_a_callable(value: Any) -> None:
+    assert parse("headers", value) is value
+
+
+@pytest.mark.parametrize("value", ["a: b", b"a: b", 5, None])
+def test_headers_refuses_anything_else(value: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"^headers must be a mapping, pairs, or a callable that makes them, not "
+    ):
+        parse("headers", value)
+
+
+def test_origin_is_a_text() -> None:
+    assert parse("origin", "https://a.example") == "https://a.example"
+    assert parse("origin", None) is None
+    with pytest.raises(TypeError, match=r"^origin must be a str or None, not bytes$"):
+        parse("origin", b"https://a.example")
+
+
+class TestOrigins:
+    @pytest.mark.parametrize(
+        "value",
+        [None, [], [None], ["https://a.example", None], ("http://localhost:3000",), {"https://[::1]:8443"}],
+    )
+    def test_takes(self, value: Any) -> None:
+        assert parse("origins", value) is value
+
+    @pytest.mark.parametrize("value", ["https://a.example", b"x", 5, iter(())])
+    def test_needs_a_collection(self, value: Any) -> None:
+        with pytest.raises(TypeError, match=r"^origins must be a collection of origins or None, not "):
+            parse("origins", value)
+
+    def test_holds_texts(self) -> None:
+        with pytest.raises(TypeError, match=r"^origins must hold str and None, not bytes$"):
+            parse("origins", [b"https://a.example"])
+
+    @pytest.mark.parametrize(
+        "value", ["a.example", "null", "*", "https://", "://a", "https://a.example/", ""]
+    )
+    def test_each_is_an_origin(self, value: str) -> None:
+        with pytest.raises(
+            ValueError, match=r"^origins must hold origins such as https://agent\.example, not "
+        ):
+            parse("origins", [value])
+
+
+def test_health_path_is_a_path_or_off() -> None:
+    assert parse("health_path", "/alive") == "/alive"
+    assert parse("health_path", None) is None
+    with pytest.raises(ValueError, match=r"^health_path must start with a slash, not 'alive'$"):
+        parse("health_path", "alive")
+    with pytest.raises(TypeError, match=r"^health_path must be a str or None, not int$"):
+        parse("health_path", 1)
+
+
+def test_ssl_is_a_context() -> None:
+    context = ssl.create_default_context()
+    assert parse("ssl", context) is context
+    assert parse("ssl", None) is None
+    with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext or None, not bool$"):
+        parse("ssl", True)
+
+
+UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
+    # option, what it takes, what it does not take yet
+    ("compression", [None], ["deflate", False]),
+    ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
+    ("busy_poll", [None], [0.001, 0, False]),
+    ("interceptors", [(), []], [[print], (print,), None]),
+    ("proxy", [True, None], ["http://proxy:3128", False, 1]),
+    ("handler", [None], [print]),
+    ("dedupe", [None], [object()]),
+]
+
+
+@pytest.mark.parametrize(("name", "takes", "refuses"), UNBUILT, ids=[row[0] for row in UNBUILT])
+def test_what_is_not_built_takes_its_default_and_its_off_value(
+    name: str, takes: list[Any], refuses: list[Any]
+) -> None:
+    for value in takes:
+        assert parse(name, value) == value
+    for value in refuses:
+        with pytest.raises(TypeError, match=rf"^{name} is not built yet: it takes "):
+            parse(name, value)
+
+
+def test_an_unknown_option_is_a_type_error_that_names_the_known() -> None:
+    with pytest.raises(
+        TypeError, match=r"^Client has no option 'retries'; it has backoff, busy_poll, close_"
+    ):
+        Client("ws://localhost", retries=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^Server has no option 'dial_timeout'; it has authorize, "):
+        Server(an_authorize, dial_timeout=3)  # type: ignore[call-arg]
+
+
+def test_a_wrong_option_is_refused_at_construction() -> None:
+    with pytest.raises(ValueError, match="read_timeout"):
+        Client("ws://localhost", read_timeout=-1)
+    with pytest.raises(ValueError, match="open_timeout"):
+        Server(an_authorize, open_timeout=0)
+
+
+class TestTimeoutOfACall:
+    @pytest.mark.parametrize("value", [UNSET, None, 0.1, 5])
+    def test_takes(self, value: Any) -> None:
+        check_timeout(value)
+
+    @pytest.mark.parametrize("value", [0, -1, float("nan")])
+    def test_refuses_no_time_at_all(self, value: float) -> None:
+        with pytest.raises(ValueError, match=r"^timeout must be over 0 seconds"):
+            check_timeout(value)
+
+    def test_refuses_a_wrong_type(self) -> None:
+        with pytest.raises(TypeError, match=r"^timeout must be seconds or None, not str$"):
+            check_timeout("5")  # type: ignore[arg-type]
+
+
+def test_unset_is_one_value_of_its_own_type() -> None:
+    assert UNSET is Unset.UNSET
+    assert list(Unset) == [UNSET]
+
+
+class TestFullJitter:
+    @pytest.mark.parametrize(
+        ("attempt", "ceiling"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 30), (6, 30), (10**6, 30)]
+    )
+    def test_the_ceiling_doubles_from_one_second_to_thirty(
+        self, attempt: int, ceiling: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[float, float]] = []
+
+        def uniform(low: float, high: float) -> float:
+            asked.append((low, high))
+            return high
+
+        monkeypatch.setattr(options.random, "uniform", uniform)
+        assert full_jitter(attempt) == ceiling
+        assert asked == [(0, ceiling)]
+
+    def test_waits_differ(self) -> None:
+        assert len({full_jitter(3) for _ in range(50)}) > 40
+
+
+def test_type_hints_of_the_options_resolve() -> None:
+    hints = get_type_hints(CommonOptions, vars(options))
+    assert hints["read_timeout"] == float | None
+    assert hints["max_concurrency"] is int
