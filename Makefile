@@ -94,7 +94,7 @@ short-%:
 
 # ── figures ────────────────────────────────────────────────────────────────────────────
 bench: $(VENV)/.ready-bench.$(MODE)
-	$(BIN)/python -m pytest --benchmark-only --timeout=600 bench $(BENCH_ARGS)
+	$(BIN)/python -m pytest -c bench/pytest.ini bench $(BENCH_ARGS)
 
 # ── checks ─────────────────────────────────────────────────────────────────────────────
 lint: $(VENV)/.ready-lint.$(MODE)
