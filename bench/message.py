@@ -1,0 +1,66 @@
+"""What every peer sends: one message's fields, its payloads; and the JSON form as it is written by hand."""
+
+from __future__ import annotations
+
+import random
+from base64 import b64decode, b64encode
+from functools import cache
+from typing import Any, Final
+
+DID: Final = "did:sage:ethereum:0x742d35cc6634c0532925a3b844bc454e4438f44e"
+CONTEXT_ID: Final = "ctx-7f3c9a52"
+TASK_ID: Final = "task-000042"
+SIGNATURE: Final = random.Random(64).randbytes(64)
+METADATA: Final = {"action": "summarise"}
+ROLE: Final = "agent"
+
+
+class WrongAnswer(Exception):
+    """An answer to another message, or with other bytes than were sent: the figures are worth nothing."""
+
+
+@cache
+def payloads(size: int) -> tuple[bytes, ...]:
+    """Random payloads of one size, the same in every process; many, so that no answer fits them all."""
+    source = random.Random(size)
+    return tuple(source.randbytes(size) for _ in range(61))
+
+
+def check(right_id: bool, right_bytes: bool) -> None:
+    """What every peer's client does with every answer.
+
+    Raises:
+        WrongAnswer: one of the two is false.
+    """
+    if not right_id:
+        raise WrongAnswer("the answer belongs to another message")
+    if not right_bytes:
+        raise WrongAnswer("the answer's bytes differ")
+
+
+# ── by hand, as a user of json and base64 writes it ─────────────────────────────────────
+def request(message_id: str, payload: bytes) -> dict[str, Any]:
+    """A message in SAGE's JSON form (WIRE.md, "Messages"), to be dumped."""
+    return {
+        "id": message_id,
+        "context_id": CONTEXT_ID,
+        "task_id": TASK_ID,
+        "payload": b64encode(payload).decode(),
+        "did": DID,
+        "signature": b64encode(SIGNATURE).decode(),
+        "metadata": METADATA,
+        "role": ROLE,
+    }
+
+
+def answer(message: dict[str, Any]) -> dict[str, Any]:
+    """The echo of a message that was loaded: payload and signature decoded, as a handler needs them."""
+    payload, signature = b64decode(message["payload"]), b64decode(message["signature"])
+    if not (message["id"] and message["did"] and payload and signature):
+        return {"success": False, "message_id": message["id"], "error": "a field is required"}
+    return {
+        "success": True,
+        "message_id": message["id"],
+        "task_id": message["task_id"],
+        "data": b64encode(payload).decode(),
+    }
