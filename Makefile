@@ -68,7 +68,8 @@ ifneq ($(filter suite suite-short,$(MAKECMDGOALS)),)
 # Absent is told from broken by looking, not by importing: with SAGE_WS_CORE=rust a broken one fails every test.
 CORES := $(shell SAGE_WS_CORE=pure $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("sage_ws._core._rust") and "rust" or "", "pure")')
 ifeq ($(filter rust,$(CORES)),)
-$(info no native extension here, for want of a Rust toolchain: the pure core alone is tested)
+$(if $(NATIVE),$(error the native extension was built, and is not there))
+$(info no native extension was built: the pure core alone is tested)
 endif
 suite: $(CORES:%=suite-%-asyncio) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
 suite-short: $(CORES:%=short-%)
