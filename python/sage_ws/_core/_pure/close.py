@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Failure(Exception):  # noqa: N818 -- RFC 6455 §7.1.7: one *fails the connection*
+class Failure(Exception):
     """The peer broke a rule: the connection fails with this code and reason. Never leaves the core."""
 
     def __init__(self, code: int, reason: str) -> None:

@@ -58,6 +58,9 @@ class TextDecoder:
         except UnicodeDecodeError:
             raise _failure() from None
         self._cut = part[taken:]
+        # The codec waits for the third byte of an encoded surrogate, though the second one decides.
+        if self._cut[:1] == b"\xed" and self._cut[1:] >= b"\xa0":
+            raise _failure()
         self._parts.append(text)
 
     def finish(self) -> str:

@@ -63,7 +63,7 @@ def _shown_bytes(data: bytes) -> str:
 
 def _frozen(text: str) -> AttributeError:
     # Late, since it costs milliseconds, and this is a mistake's path.
-    from dataclasses import FrozenInstanceError  # noqa: PLC0415
+    from dataclasses import FrozenInstanceError
 
     return FrozenInstanceError(text)
 
@@ -242,7 +242,7 @@ class Response(_Frozen, _ResponseDraft):
             AnsweredError: when `success` is false.
         """
         if not self.success:
-            raise errors.AnsweredError(self)
+            raise errors.AnsweredError(self)  # type: ignore[arg-type]  # checkers know the native class
         return self
 
     def __replace__(self, **changes: Any) -> Response:

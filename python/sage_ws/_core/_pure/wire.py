@@ -20,7 +20,6 @@ from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn, cast
 
 from sage_ws._core._pure import base64
-from sage_ws._core._pure.scan import find_error
 from sage_ws._core._pure.utf8 import decode_binary
 from sage_ws.errors import DecodeError
 
@@ -202,6 +201,9 @@ def _refuse_depth(text: str) -> None:
 
 
 def _refuse_unsound(text: str) -> None:
+    # Late, since its expressions take milliseconds to compile, and few processes ever see an error.
+    from sage_ws._core._pure.scan import find_error
+
     found = find_error(text.encode(), DEEPEST)
     if found:
         raise DecodeError(found)
