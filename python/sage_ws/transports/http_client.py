@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import os
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, as in SAGE's Go client."""
+
+_AT_ONCE: Final = 65536
+"""Bytes written in one go; a longer body goes in pieces, so that the loop can do other work in between."""
 
 
 class HTTPTransport:
@@ -142,15 +146,20 @@ class HTTPTransport:
         try:
             async with asyncio.timeout(self._timeout if timeout is UNSET else timeout):
                 status, answer = await self._post(session, message, body, progress)
+        except TransportError:
+            raise
         except TimeoutError as error:
             raise progress.timed_out() from error
         except aiohttp.ClientResponseError as error:
             raise DecodeError(f"not HTTP: {peer_text(error.message)}") from error
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            # RuntimeError: aiohttp's word for a session that close() took away meanwhile.
-            if isinstance(error, RuntimeError) and not self._closed:
-                raise
+        except (aiohttp.ClientError, OSError) as error:
             raise progress.failed(error, closed=self._closed) from error
+        except asyncio.CancelledError as error:
+            # aiohttp cancels who waits for a connection when close() takes the session away.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise progress.failed(error, closed=True) from error
         if status != 200:
             text = answer.decode("utf-8", "replace")
             return Response(False, message.id, message.task_id, b"", f"HTTP {status}: {text}")
@@ -176,7 +185,7 @@ class HTTPTransport:
     ) -> tuple[int, bytes]:
         async with session.post(
             self._endpoint,
-            data=body,
+            data=body if len(body) <= _AT_ONCE else io.BytesIO(body),
             headers=[
                 ("Content-Type", "application/json"),
                 ("Accept-Encoding", "identity"),  # compressed, a small answer could grow without bound here
@@ -236,7 +245,7 @@ class _Progress:
             return QueueTimeoutError("no connection came free in time", message_id=self.message_id)
         return DialTimeoutError("no connection in time", message_id=self.message_id)
 
-    def failed(self, error: Exception, *, closed: bool) -> TransportError:
+    def failed(self, error: BaseException, *, closed: bool) -> TransportError:
         text = "transport was closed" if closed else f"{type(error).__name__}: {peer_text(str(error))}"
         if self.stage == "sent":
             return ConnectionLostError(f"connection lost: {text}", message_id=self.message_id)
