@@ -62,18 +62,21 @@ class Refusal(Exception):
     def encode(self) -> bytes:
         """The HTTP answer, whole."""
         body = f"{self}\n".encode()
-        try:
-            phrase = HTTPStatus(self.status).phrase
-        except ValueError:
-            phrase = "Refused"
         lines = [
-            f"HTTP/1.1 {self.status} {phrase}",
+            f"HTTP/1.1 {self.status} {_phrase(self.status)}",
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close",
             *(f"{name}: {value}" for name, value in self.headers.items()),
         ]
         return "\r\n".join(lines).encode("latin-1", "replace") + _END + body
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # a status of the user's own
+        return "Refused"
 
 
 class HeadReader:
@@ -102,7 +105,7 @@ class HeadReader:
         self._searched = len(buffer)
         size = len(buffer) if end < 0 else end + len(_END)
         first = buffer.find(b"\r\n", 0, MAX_LINE + 2)
-        if first < 0 and size > MAX_LINE:
+        if first < 0 and size >= MAX_LINE + 2:  # a line at its limit may still wait for its CRLF
             raise Refusal(414, f"the request line is over {MAX_LINE} bytes")
         if size > MAX_HEAD:
             raise Refusal(431, f"the head is over {MAX_HEAD} bytes")
@@ -249,7 +252,7 @@ def _endpoint(origin: str) -> tuple[str, str, int] | None:
 def refusal_of(error: RefusedError) -> Refusal:
     """What ``authorize`` raised, as an answer."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return Refusal(error.status, str(error) or HTTPStatus(error.status).phrase, headers)
+    return Refusal(error.status, str(error) or _phrase(error.status), headers)
 
 
 # ── the client's side ─────────────────────────────────────────────────────────────────
