@@ -1,0 +1,615 @@
+//! One endpoint of an open WebSocket connection that carries SAGE: bytes in, events out; values in, frames out.
+//!
+//! ```text
+//!   chunk ─ receive_data ─▶ assemble ─▶ wire ─▶ pending ─▶ Delivery
+//!   value ─ send_… ───────▶ wire ─▶ output ─ data_to_send ─▶ bytes
+//! ```
+//!
+//! After a close frame nothing more is written (RFC 6455 §5.5.1); after the `Closing` event nothing more is read.
+
+use std::borrow::Cow;
+
+use crate::assemble::{Assembler, Whole};
+use crate::close::CloseCode;
+use crate::error::{DecodeError, SendError, Violation};
+use crate::frame::{CONTROL_LIMIT, Opcode, Role};
+use crate::output::{Output, Unfinished};
+use crate::pending::Pending;
+use crate::random::{Random, uuid4};
+use crate::utf8;
+use crate::wire::{self, MakeBytes, Request, Response};
+
+/// What a chunk completed.
+#[derive(Debug)]
+pub enum Event<'a, W, B> {
+    /// A request to dispatch.
+    Request(Request<'a, B>),
+    /// The answer to the message of this waiter.
+    Answer(W, Response<'a, B>),
+    /// The answer to the message of this waiter, but it cannot be decoded.
+    BadAnswer(W, DecodeError),
+    /// A message that cannot be decoded and belongs to no call.
+    Undecodable(DecodeError),
+    /// A text message, in raw mode.
+    Text(&'a str),
+    /// A binary message, in raw mode.
+    Binary(&'a [u8]),
+    /// A pong's payload.
+    Pong(&'a [u8]),
+    /// The last event: the peer's close frame, or ours for a rule that it broke.
+    Closing {
+        /// `None`: the peer's close frame has none.
+        code: Option<CloseCode>,
+        /// The peer's reason, or ours.
+        reason: &'a str,
+        /// Whether the peer sent a close frame.
+        by_peer: bool,
+    },
+}
+
+/// Who takes the events. It must not call the connection: events come while a chunk is worked through.
+pub trait Delivery: MakeBytes {
+    /// Who waits for an answer; the core never looks inside.
+    type Waiter;
+
+    /// Takes one event; what it borrows ends with the call.
+    fn deliver(&mut self, event: Event<'_, Self::Waiter, Self::Bytes>);
+}
+
+/// What was counted since the beginning.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// Messages and responses encoded.
+    pub sent: u64,
+    /// Requests delivered and answers matched.
+    pub received: u64,
+    /// Answers that nobody awaited, or not any more.
+    pub late: u64,
+    /// Messages that could not be decoded, or lacked what they must have.
+    pub invalid: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts: each has its own event
+pub struct Connection<W, R> {
+    role: Role,
+    raw: bool,
+    limit: Option<usize>,
+    random: R,
+    assembler: Assembler,
+    output: Output,
+    pending: Pending<W>,
+    counters: Counters,
+    /// A close frame was queued: nothing may follow it.
+    closed: bool,
+    /// `Closing` was delivered: nothing more is read.
+    ended: bool,
+    spoken: bool,
+    blocked: bool,
+    blocked_pongs: u32,
+    undecodable: u32,
+    /// The DID of the last message, for keepalives, and their ids, whose answers nobody awaits.
+    did: Box<str>,
+    keepalives: Vec<Box<str>>,
+}
+
+// ── build ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R: Random> Connection<W, R> {
+    /// An open connection. `limit` bounds a message's bytes on the wire, in and out; with `raw`, messages are
+    /// handed on unparsed.
+    pub fn new(role: Role, limit: Option<usize>, raw: bool, random: R) -> Self {
+        Self {
+            role,
+            raw,
+            limit,
+            random,
+            assembler: Assembler::new(role, limit),
+            output: Output::new(role),
+            pending: Pending::default(),
+            counters: Counters::default(),
+            closed: false,
+            ended: false,
+            spoken: false,
+            blocked: false,
+            blocked_pongs: 0,
+            undecodable: 0,
+            did: Box::default(),
+            keepalives: Vec::new(),
+        }
+    }
+}
+
+// ── receive ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R: Random> Connection<W, R> {
+    /// Takes one socket read and delivers, in order, everything that it completed.
+    pub fn receive_data<D: Delivery<Waiter = W>>(&mut self, data: &[u8], to: &mut D) {
+        let mut rest = data;
+        let mut buffer = Vec::new();
+        while !self.ended {
+            let received = match self.assembler.advance(&mut rest, &mut buffer) {
+                Ok(None) => return,
+                Ok(Some(Whole { opcode, payload })) => self.receive(opcode, payload.unwrap_or(&buffer), to),
+                Err(violation) => Err(violation),
+            };
+            if let Err(violation) = received {
+                self.fail(violation, to);
+            }
+        }
+    }
+
+    fn receive<D: Delivery<Waiter = W>>(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        to: &mut D,
+    ) -> Result<(), Violation> {
+        match opcode {
+            Opcode::Ping => self.pong(payload),
+            Opcode::Pong => {
+                to.deliver(Event::Pong(payload));
+                Ok(())
+            }
+            Opcode::Close => self.receive_close(payload, to),
+            Opcode::Text => match utf8::whole(payload) {
+                Some(text) => self.receive_message(Ok(text), to),
+                None => Err(Violation::TextNotUtf8),
+            },
+            Opcode::Binary | Opcode::Continuation => self.receive_message(Err(payload), to),
+        }
+    }
+
+    /// A text message's text, or a binary one's bytes.
+    fn receive_message<D: Delivery<Waiter = W>>(
+        &mut self,
+        message: Result<&str, &[u8]>,
+        to: &mut D,
+    ) -> Result<(), Violation> {
+        if self.closed && self.role == Role::Server {
+            return Ok(());
+        }
+        if self.raw {
+            to.deliver(message.map_or_else(Event::Binary, Event::Text));
+            return Ok(());
+        }
+        let text = message
+            .or_else(|bytes| utf8::whole(bytes).ok_or_else(|| DecodeError::NotUtf8(utf8::first_bad(bytes))));
+        match self.role {
+            Role::Server => self.receive_request(text, to),
+            Role::Client => {
+                self.receive_response(text, to);
+                Ok(())
+            }
+        }
+    }
+
+    fn receive_request<D: Delivery<Waiter = W>>(
+        &mut self,
+        text: Result<&str, DecodeError>,
+        to: &mut D,
+    ) -> Result<(), Violation> {
+        let request = match text.and_then(|text| wire::decode_request(text, to)) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse("", "", &error.to_string());
+                self.undecodable += 1;
+                to.deliver(Event::Undecodable(error));
+                return if self.undecodable < 3 { Ok(()) } else { Err(Violation::ThreeUndecodable) };
+            }
+        };
+        self.spoken = true;
+        self.undecodable = 0;
+        let (id, task_id) = (&request.id, &request.task_id);
+        if id.is_empty() {
+            self.refuse("", "", "message ID is required");
+        } else if request.did.is_empty() {
+            self.refuse(id, task_id, "DID is required");
+        } else if request.payload.is_none() {
+            self.refuse(id, task_id, "payload is required");
+        } else {
+            self.counters.received += 1;
+            to.deliver(Event::Request(request));
+        }
+        Ok(())
+    }
+
+    /// Answers a request that is not dispatched.
+    #[cold]
+    fn refuse(&mut self, message_id: &str, task_id: &str, error: &str) {
+        self.counters.invalid += 1;
+        let response = Response::<&[u8]> {
+            success: false,
+            message_id: Cow::Borrowed(message_id),
+            task_id: Cow::Borrowed(task_id),
+            data: None,
+            error: Cow::Borrowed(error),
+        };
+        self.write_response(&response);
+    }
+
+    fn receive_response<D: Delivery<Waiter = W>>(&mut self, text: Result<&str, DecodeError>, to: &mut D) {
+        let decoded = match text {
+            Ok(text) => wire::decode_response(text, to),
+            Err(error) => Err(wire::BadResponse { error, message_id: String::new() }),
+        };
+        let mut response = match decoded {
+            Ok(response) => response,
+            Err(bad) => {
+                self.counters.invalid += 1;
+                to.deliver(match self.pending.remove(&bad.message_id) {
+                    Some((waiter, _)) => Event::BadAnswer(waiter, bad.error),
+                    None => Event::Undecodable(bad.error),
+                });
+                return;
+            }
+        };
+        self.spoken = true;
+        let Some((waiter, key)) = self.pending.remove(&response.message_id) else {
+            if !self.forget_keepalive(&response.message_id) {
+                self.counters.late += 1;
+            }
+            return;
+        };
+        self.counters.received += 1;
+        response.success &= response.error.is_empty();
+        if response.task_id.is_empty() {
+            response.task_id = Cow::Borrowed(key.task_id());
+        }
+        to.deliver(Event::Answer(waiter, response));
+    }
+
+    fn forget_keepalive(&mut self, message_id: &str) -> bool {
+        let found = self.keepalives.iter().position(|id| **id == *message_id);
+        found.map(|index| self.keepalives.remove(index)).is_some()
+    }
+
+    fn pong(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        if self.blocked && !self.closed {
+            self.blocked_pongs += 1;
+            if self.blocked_pongs > BLOCKED_PONGS {
+                return Err(Violation::TooManyPings);
+            }
+        }
+        self.write(Opcode::Pong, payload);
+        Ok(())
+    }
+
+    /// RFC 6455 §5.5.1: a code and a reason, or neither; the code is echoed once.
+    fn receive_close<D: Delivery<Waiter = W>>(
+        &mut self,
+        payload: &[u8],
+        to: &mut D,
+    ) -> Result<(), Violation> {
+        let (code, reason) = match *payload {
+            [] => (None, ""),
+            [_] => return Err(Violation::CloseOneByte),
+            [high, low, ref reason @ ..] => {
+                let number = u16::from_be_bytes([high, low]);
+                let code = CloseCode::new(number).ok_or(Violation::CloseCode(number))?;
+                (Some(code), utf8::whole(reason).ok_or(Violation::ReasonNotUtf8)?)
+            }
+        };
+        self.write_close(code, "");
+        self.ended = true;
+        to.deliver(Event::Closing { code, reason, by_peer: true });
+        Ok(())
+    }
+
+    /// Fails the connection (§7.1.7).
+    #[cold]
+    fn fail<D: Delivery<Waiter = W>>(&mut self, violation: Violation, to: &mut D) {
+        let reason = violation.to_string();
+        self.write_close(Some(violation.code()), &reason);
+        self.ended = true;
+        to.deliver(Event::Closing { code: Some(violation.code()), reason: &reason, by_peer: false });
+    }
+}
+
+// ── send ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R: Random> Connection<W, R> {
+    /// Queues a request; `waiter` comes back with its answer, or from [`Self::expire`] or [`Self::abandon`].
+    ///
+    /// # Errors
+    ///
+    /// The connection is closing, the id is in flight, or the message is over the limit: nothing was queued.
+    pub fn send_message<B: AsRef<[u8]>>(
+        &mut self,
+        request: &Request<'_, B>,
+        waiter: W,
+        deadline: f64,
+    ) -> Result<(), SendError> {
+        if self.closed {
+            return Err(SendError::Closing);
+        }
+        if self.pending.contains(&request.id) {
+            return Err(SendError::DuplicateId);
+        }
+        self.write_request(request)?;
+        self.pending.insert(&request.id, &request.task_id, waiter, deadline);
+        self.counters.sent += 1;
+        if *self.did != *request.did {
+            self.did = (&*request.did).into();
+        }
+        Ok(())
+    }
+
+    /// Queues the answer to the request with these ids, which are filled in where it leaves them empty. Writes
+    /// nothing when the connection is closing.
+    ///
+    /// # Errors
+    ///
+    /// The response is over the limit: nothing was queued.
+    pub fn send_response<'a, B: AsRef<[u8]>>(
+        &mut self,
+        message_id: &'a str,
+        task_id: &'a str,
+        mut response: Response<'a, B>,
+    ) -> Result<(), SendError> {
+        if self.closed {
+            return Ok(());
+        }
+        if response.message_id.is_empty() {
+            response.message_id = Cow::Borrowed(message_id);
+        }
+        if response.task_id.is_empty() {
+            response.task_id = Cow::Borrowed(task_id);
+        }
+        response.success &= response.error.is_empty();
+        if let Some(limit) = self.limit {
+            let lower = response.data.as_ref().map_or(0, |data| data.as_ref().len());
+            if lower > limit {
+                return Err(SendError::ResponseTooBig(response.encoded_size(), limit));
+            }
+        }
+        let frame = self.output.begin(response.size_hint());
+        wire::encode_response(&response, self.output.payload());
+        self.finish(&frame).map_err(|(size, limit)| SendError::ResponseTooBig(size, limit))?;
+        self.counters.sent += 1;
+        Ok(())
+    }
+
+    /// Queues a sign of life that a stock SAGE peer counts as one (WIRE.md): towards a server a request that it
+    /// refuses, with the DID of the last message, and nothing before the first; towards a client an answer to
+    /// nothing. Writes nothing when the connection is closing.
+    pub fn send_keepalive(&mut self) {
+        if self.closed {
+            return;
+        }
+        let id = uuid4(&mut self.random);
+        match self.role {
+            Role::Server => {
+                let response = Response::<&[u8]> {
+                    success: true,
+                    message_id: Cow::Borrowed(id.as_str()),
+                    ..Response::default()
+                };
+                self.write_response(&response);
+            }
+            Role::Client if self.did.is_empty() => {}
+            Role::Client => {
+                if self.keepalives.len() == KEEPALIVES {
+                    self.keepalives.remove(0);
+                }
+                self.keepalives.push(id.as_str().into());
+                let did = std::mem::take(&mut self.did);
+                let request = Request::<&[u8]> {
+                    id: Cow::Borrowed(id.as_str()),
+                    did: Cow::Borrowed(&did),
+                    ..Request::default()
+                };
+                // Over the limit it would be of no use either: the peer's limit is its own affair, ours is not met.
+                let _ = self.write_request(&request);
+                self.did = did;
+            }
+        }
+    }
+
+    /// Queues a text message as it is, or nothing when the connection is closing.
+    ///
+    /// # Errors
+    ///
+    /// It is over the limit: nothing was queued.
+    pub fn send_text(&mut self, text: &str) -> Result<(), SendError> {
+        self.send_raw(Opcode::Text, text.as_bytes())
+    }
+
+    /// Queues a binary message as it is, or nothing when the connection is closing.
+    ///
+    /// # Errors
+    ///
+    /// It is over the limit: nothing was queued.
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.send_raw(Opcode::Binary, bytes)
+    }
+
+    fn send_raw(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendError> {
+        match self.limit {
+            Some(limit) if payload.len() > limit => Err(SendError::MessageTooBig(payload.len(), limit)),
+            _ => {
+                self.write(opcode, payload);
+                Ok(())
+            }
+        }
+    }
+
+    /// Queues a ping, or nothing when the connection is closing.
+    ///
+    /// # Errors
+    ///
+    /// The payload is over 125 bytes.
+    pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        if payload.len() > usize::from(CONTROL_LIMIT) {
+            return Err(SendError::PingTooLong);
+        }
+        self.write(Opcode::Ping, payload);
+        Ok(())
+    }
+
+    /// Queues our close frame, the last frame of all; once: later calls write nothing. Without a code there is no
+    /// reason either (§5.5.1).
+    ///
+    /// # Errors
+    ///
+    /// The code may not stand in a close frame, or the reason does not fit.
+    pub fn send_close(&mut self, code: Option<i64>, reason: &str) -> Result<(), SendError> {
+        let parsed = match code {
+            None => None,
+            Some(number) => {
+                let code = u16::try_from(number).ok().and_then(CloseCode::new);
+                Some(code.ok_or(SendError::CloseCode(number))?)
+            }
+        };
+        if parsed.is_some() && reason.len() > usize::from(CONTROL_LIMIT) - 2 {
+            return Err(SendError::ReasonTooLong);
+        }
+        self.write_close(parsed, reason);
+        Ok(())
+    }
+
+    /// Says whether our bytes are stuck: pongs queued meanwhile are counted and bounded.
+    pub fn set_blocked(&mut self, blocked: bool) {
+        self.blocked = blocked;
+        if !blocked {
+            self.blocked_pongs = 0;
+        }
+    }
+}
+
+// ── fetch output ───────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R> Connection<W, R> {
+    /// All that is to be sent.
+    pub fn data_to_send(&mut self) -> Vec<u8> {
+        self.output.take()
+    }
+
+    /// How many bytes that is.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.output.len()
+    }
+}
+
+// ── who waits ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R> Connection<W, R> {
+    /// Gives up a call. Its answer, should it come, is late.
+    pub fn forget(&mut self, message_id: &str) -> Option<W> {
+        self.pending.remove(message_id).map(|(waiter, _)| waiter)
+    }
+
+    /// Takes out the waiters whose time is up, in sending order.
+    pub fn expire(&mut self, now: f64) -> Vec<W> {
+        self.pending.expire(now)
+    }
+
+    /// Takes out all waiters, in sending order.
+    pub fn abandon(&mut self) -> Vec<W> {
+        self.pending.abandon()
+    }
+
+    /// A lower bound of all deadlines.
+    #[must_use]
+    pub const fn earliest(&self) -> f64 {
+        self.pending.earliest()
+    }
+
+    /// How many calls there are.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Who waits, in no order.
+    pub fn waiters(&self) -> impl Iterator<Item = &W> {
+        self.pending.waiters()
+    }
+}
+
+// ── state ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R> Connection<W, R> {
+    /// Whether a close frame was sent or received, or the connection failed.
+    #[must_use]
+    pub const fn closing(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether a SAGE message came that could be decoded.
+    #[must_use]
+    pub const fn spoken(&self) -> bool {
+        self.spoken
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+// ── private ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+impl<W, R: Random> Connection<W, R> {
+    fn write_request<B: AsRef<[u8]>>(&mut self, request: &Request<'_, B>) -> Result<(), SendError> {
+        let too_big = |(size, limit)| SendError::MessageTooBig(size, limit);
+        if let Some(limit) = self.limit {
+            let octets = |bytes: &Option<B>| bytes.as_ref().map_or(0, |bytes| bytes.as_ref().len());
+            if octets(&request.payload) + octets(&request.signature) > limit {
+                return Err(too_big((request.encoded_size(), limit)));
+            }
+        }
+        let frame = self.output.begin(request.size_hint());
+        wire::encode_request(request, self.output.payload());
+        self.finish(&frame).map_err(too_big)
+    }
+
+    /// For answers of a few hundred bytes, which the limit does not concern.
+    fn write_response(&mut self, response: &Response<'_, &[u8]>) {
+        if self.closed {
+            return;
+        }
+        let frame = self.output.begin(response.size_hint());
+        wire::encode_response(response, self.output.payload());
+        self.output.finish(&frame, Opcode::Text, &mut self.random);
+    }
+
+    /// Finishes a text message, or takes it back where it is over the limit: its size, and the limit.
+    fn finish(&mut self, frame: &Unfinished) -> Result<(), (usize, usize)> {
+        let size = self.output.length(frame);
+        match self.limit {
+            Some(limit) if size > limit => {
+                self.output.cancel(frame);
+                Err((size, limit))
+            }
+            _ => {
+                self.output.finish(frame, Opcode::Text, &mut self.random);
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&mut self, opcode: Opcode, payload: &[u8]) {
+        if !self.closed {
+            self.output.frame(opcode, payload, &mut self.random);
+        }
+    }
+
+    fn write_close(&mut self, code: Option<CloseCode>, reason: &str) {
+        let mut payload = Vec::new();
+        if let Some(code) = code {
+            payload.extend_from_slice(&code.get().to_be_bytes());
+            payload.extend_from_slice(reason.as_bytes());
+        }
+        self.write(Opcode::Close, &payload);
+        self.closed = true;
+    }
+}
+
+/// Pongs that may be queued while our bytes are stuck.
+const BLOCKED_PONGS: u32 = 64;
+/// Keepalives whose answers are awaited: at one in 20 s, the pings have ended the connection long before.
+const KEEPALIVES: usize = 16;

@@ -1,0 +1,154 @@
+//! Ready frames, waiting for the next flush. A payload is encoded straight into the buffer, behind room for a header
+//! that is written, and a client's payload masked, when its length is known.
+
+use crate::frame::{self, Opcode, Role};
+use crate::mask;
+use crate::random::Random;
+
+/// What is to be sent.
+#[derive(Debug)]
+pub struct Output {
+    bytes: Vec<u8>,
+    role: Role,
+    /// The size of the last flush: room for as much is made at once when the next frame begins.
+    usual: usize,
+}
+
+/// A frame that was begun and not finished.
+#[derive(Debug)]
+pub struct Unfinished {
+    start: usize,
+    header: usize,
+}
+
+impl Output {
+    /// Nothing, from the end `role`.
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self { bytes: Vec::new(), role, usual: 0 }
+    }
+
+    /// Begins a frame whose payload will have about `expected` bytes; the caller appends it to [`Self::payload`].
+    pub fn begin(&mut self, expected: usize) -> Unfinished {
+        let start = self.bytes.len();
+        let header = frame::size(expected, self.role);
+        let needed = header + expected;
+        self.bytes.reserve(if start == 0 { needed.max(self.usual) } else { needed });
+        self.bytes.resize(start + header, 0);
+        Unfinished { start, header }
+    }
+
+    /// Where an unfinished frame's payload is appended.
+    pub fn payload(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Bytes of payload so far.
+    #[must_use]
+    pub fn length(&self, unfinished: &Unfinished) -> usize {
+        self.bytes.len() - unfinished.start - unfinished.header
+    }
+
+    /// Writes the header and masks what a client sends.
+    pub fn finish<R: Random>(&mut self, unfinished: &Unfinished, opcode: Opcode, random: &mut R) {
+        let length = self.length(unfinished);
+        let Unfinished { start, header } = *unfinished;
+        let size = frame::size(length, self.role);
+        if size != header {
+            // Escapes took the length over a boundary that it was not expected to cross, or absent fields under it.
+            self.bytes.splice(start..start + header, std::iter::repeat_n(0, size));
+        }
+        let (header, payload) = self.bytes[start..].split_at_mut(size);
+        frame::encode(header, opcode, length, self.role);
+        if self.role == Role::Client {
+            let mut key = [0; 4];
+            random.fill(&mut key);
+            header[size - 4..].copy_from_slice(&key);
+            mask::apply(payload, key, 0);
+        }
+    }
+
+    /// Takes an unfinished frame back, and the memory that it made necessary.
+    pub fn cancel(&mut self, unfinished: &Unfinished) {
+        self.bytes.truncate(unfinished.start);
+        self.bytes.shrink_to(self.usual);
+    }
+
+    /// A frame whose payload is there already.
+    pub fn frame<R: Random>(&mut self, opcode: Opcode, payload: &[u8], random: &mut R) {
+        let unfinished = self.begin(payload.len());
+        self.bytes.extend_from_slice(payload);
+        self.finish(&unfinished, opcode, random);
+    }
+
+    /// All of it. Nothing is kept, so that an idle connection holds no buffer.
+    pub fn take(&mut self) -> Vec<u8> {
+        self.usual = self.bytes.len().min(USUAL_LIMIT);
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Bytes waiting.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// Room that is made at once at most: a flush of a batch, not of a large message.
+const USUAL_LIMIT: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive::{self, Noise};
+
+    #[test]
+    fn the_header_fits_however_wrong_the_expectation() {
+        for role in [Role::Client, Role::Server] {
+            for expected in [0, 125, 126, 65535, 65536] {
+                for length in [0, 125, 126, 65535, 65536] {
+                    let mut output = Output::new(role);
+                    output.frame(Opcode::Ping, b"before", &mut Noise::new(1));
+                    let before = output.len();
+                    let unfinished = output.begin(expected);
+                    output.payload().extend(std::iter::repeat_n(b'x', length));
+                    assert_eq!(output.length(&unfinished), length);
+                    output.finish(&unfinished, Opcode::Text, &mut Noise::new(2));
+                    let bytes = output.take();
+                    let peer = if role == Role::Client { Role::Server } else { Role::Client };
+                    let header = frame::decode(&bytes[before..], peer).unwrap().unwrap();
+                    assert_eq!((header.fin, header.opcode), (true, Opcode::Text));
+                    let payload = &bytes[before + header.size..];
+                    assert_eq!(header.length, payload.len() as u64);
+                    let key = match role {
+                        Role::Client => payload_key(&bytes[..before + header.size]),
+                        Role::Server => [0; 4],
+                    };
+                    assert_eq!(naive::mask(payload, key, 0), vec![b'x'; length]);
+                }
+            }
+        }
+    }
+
+    fn payload_key(header: &[u8]) -> [u8; 4] {
+        *header.last_chunk().unwrap()
+    }
+
+    #[test]
+    fn a_cancelled_frame_leaves_the_others() {
+        let mut output = Output::new(Role::Server);
+        output.frame(Opcode::Binary, b"kept", &mut Noise::new(1));
+        let unfinished = output.begin(1 << 20);
+        output.payload().extend_from_slice(b"gone");
+        output.cancel(&unfinished);
+        assert!(output.bytes.capacity() < 100);
+        assert_eq!(output.take(), b"\x82\x04kept");
+        assert!(output.is_empty());
+    }
+}
