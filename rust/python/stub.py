@@ -90,7 +90,7 @@ def members(cls: type) -> Iterator[str]:
 
 def stub(core: ModuleType) -> str:
     """The whole file, not yet formatted."""
-    lines: list[str] = []
+    lines = [f"__all__ = {list(core.__all__)!r}", ""]
     for name in core.__all__:
         found = getattr(core, name)
         if isinstance(found, type):

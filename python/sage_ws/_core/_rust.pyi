@@ -3,6 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self, final
 
+__all__ = [
+    "Connection",
+    "Response",
+    "SecureMessage",
+    "decode_message",
+    "decode_response",
+    "encode_message",
+    "encode_response",
+]
+
 @final
 class Connection:
     """An open connection, from behind the opening handshake to the close frame.

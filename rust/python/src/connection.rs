@@ -1,0 +1,277 @@
+//! `Connection`: the core's, with arguments extracted and errors mapped.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use sage_ws_core::Role;
+
+use crate::delivery::{Call, Delivery, list};
+use crate::errors::send_error;
+use crate::fields::{octets, type_name};
+use crate::message::SecureMessage;
+use crate::random::System;
+use crate::response::Response;
+
+/// An open connection, from behind the opening handshake to the close frame.
+///
+/// Args:
+///     role: which endpoint this is, "client" or "server".
+///     max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
+///     raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
+///
+/// Raises:
+///     ValueError: for another role.
+#[pyclass(module = "sage_ws._core._rust")]
+pub(crate) struct Connection {
+    core: sage_ws_core::Connection<Call, System>,
+}
+
+#[pymethods]
+impl Connection {
+    #[new]
+    #[pyo3(
+        signature = (role, *, max_message_size = Some(16_777_216), raw = false),
+        text_signature = "(role, *, max_message_size=16777216, raw=False)"
+    )]
+    fn new(role: &Bound<'_, PyAny>, max_message_size: Option<usize>, raw: bool) -> PyResult<Self> {
+        let role = match role.extract::<&str>() {
+            Ok("client") => Role::Client,
+            Ok("server") => Role::Server,
+            _ => {
+                let role = role.repr()?;
+                return Err(PyValueError::new_err(format!("role must be client or server, not {role}")));
+            }
+        };
+        Ok(Self { core: sage_ws_core::Connection::new(role, max_message_size, raw, System) })
+    }
+
+    /// Take what one socket read brought.
+    ///
+    /// Returns:
+    ///     Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
+    ///     or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
+    ///     `Closing` there is nothing more.
+    fn receive_data<'py>(slf: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        let py = slf.py();
+        let data = octets(data)?;
+        let mut delivery = Delivery::new(py);
+        slf.try_borrow_mut()?.core.receive_data(data.as_bytes(), &mut delivery);
+        list(py, delivery.received())
+    }
+
+    /// Send a request; its answer will come with `waiter`.
+    ///
+    /// Args:
+    ///     message: the request.
+    ///     waiter: handed back with the answer, untouched.
+    ///     deadline: when `expire` gives up on it; infinity for never.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     ClosedError: after a close frame was sent or received.
+    ///     DuplicateIdError: while another message with this id is in flight.
+    ///     MessageTooBigError: over the limit.
+    fn send_message(
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, SecureMessage>,
+        waiter: Py<PyAny>,
+        deadline: f64,
+    ) -> PyResult<usize> {
+        let py = slf.py();
+        let message = message.get();
+        let request = message.request(py)?;
+        let call = Call { waiter, id: message.id.clone_ref(py) };
+        let mut connection = slf.try_borrow_mut()?;
+        let sent = connection.core.send_message(&request, call, deadline);
+        let buffered = connection.core.buffered();
+        drop(connection);
+        sent.map(|()| buffered).map_err(|error| send_error(py, error, Some(message.id.bind(py))))
+    }
+
+    /// Answer a request; after closing, write nothing.
+    ///
+    /// Args:
+    ///     message: the request.
+    ///     reply: the answer; bytes are the data of a success, `None` is a success without data.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     TypeError: for anything else as a reply.
+    ///     MessageTooBigError: over the limit.
+    fn send_response(
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, SecureMessage>,
+        reply: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let py = slf.py();
+        let success = sage_ws_core::Response { success: true, ..sage_ws_core::Response::default() };
+        let response = if let Ok(bytes) = reply.cast::<PyBytes>() {
+            sage_ws_core::Response { data: Some(bytes.as_bytes()), ..success }
+        } else if let Ok(response) = reply.cast_exact::<Response>() {
+            response.get().view(py)?
+        } else if reply.is_none() {
+            success
+        } else {
+            let found = type_name(reply)?;
+            let text = format!("a handler must return a Response, bytes or None, not {found}");
+            return Err(PyTypeError::new_err(text));
+        };
+        let message = message.get();
+        let (id, task_id) = (message.id.to_str(py)?, message.task_id.to_str(py)?);
+        let mut connection = slf.try_borrow_mut()?;
+        let sent = connection.core.send_response(id, task_id, response);
+        let buffered = connection.core.buffered();
+        drop(connection);
+        sent.map(|()| buffered).map_err(|error| send_error(py, error, Some(message.id.bind(py))))
+    }
+
+    /// Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    fn send_keepalive(&mut self) -> usize {
+        self.core.send_keepalive();
+        self.core.buffered()
+    }
+
+    /// Send a message as it is: TEXT for `str`, BINARY for `bytes`; after closing, write nothing.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     MessageTooBigError: over the limit.
+    fn send_raw(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = slf.py();
+        let (sent, buffered) = if let Ok(text) = data.cast::<PyString>() {
+            let text = text.to_str()?;
+            let mut connection = slf.try_borrow_mut()?;
+            (connection.core.send_text(text), connection.core.buffered())
+        } else {
+            let bytes = octets(data)?;
+            let mut connection = slf.try_borrow_mut()?;
+            (connection.core.send_binary(bytes.as_bytes()), connection.core.buffered())
+        };
+        sent.map(|()| buffered).map_err(|error| send_error(py, error, None))
+    }
+
+    /// Send a ping frame; after closing, write nothing.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     ValueError: for a payload that does not fit a control frame.
+    #[pyo3(signature = (payload = None), text_signature = "($self, payload=b'')")]
+    fn send_ping(slf: &Bound<'_, Self>, payload: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
+        let payload = payload.map(octets).transpose()?;
+        let mut connection = slf.try_borrow_mut()?;
+        let sent = connection.core.send_ping(payload.as_ref().map_or(&[], |payload| payload.as_bytes()));
+        let buffered = connection.core.buffered();
+        sent.map(|()| buffered).map_err(|error| send_error(slf.py(), error, None))
+    }
+
+    /// Send a close frame, once; later calls write nothing.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     ValueError: for a code that may not be sent, or a reason over 123 bytes.
+    #[pyo3(signature = (code = Some(1000), reason = ""), text_signature = "($self, code=1000, reason='')")]
+    fn send_close(&mut self, py: Python<'_>, code: Option<i64>, reason: &str) -> PyResult<usize> {
+        let sent = self.core.send_close(code, reason);
+        sent.map(|()| self.core.buffered()).map_err(|error| send_error(py, error, None))
+    }
+
+    /// Tell whether the socket takes bytes; while it does not, pongs are counted.
+    fn set_blocked(&mut self, blocked: bool) {
+        self.core.set_blocked(blocked);
+    }
+
+    /// Everything that is to be written, which is then forgotten here.
+    fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.core.data_to_send())
+    }
+
+    /// Bytes that `data_to_send` would return.
+    #[getter]
+    fn buffered(&self) -> usize {
+        self.core.buffered()
+    }
+
+    /// Nobody waits any more; returns whether somebody did. Its answer will count as late.
+    fn forget(slf: &Bound<'_, Self>, message_id: &str) -> PyResult<bool> {
+        let call = slf.try_borrow_mut()?.core.forget(message_id);
+        Ok(call.is_some())
+    }
+
+    /// Remove the messages whose deadline is at or before `now`: waiters and ids, in sending order.
+    fn expire<'py>(slf: &Bound<'py, Self>, now: f64) -> PyResult<Bound<'py, PyList>> {
+        let calls = slf.try_borrow_mut()?.core.expire(now);
+        pairs(slf.py(), calls)
+    }
+
+    /// Remove all messages in flight: waiters and ids, in sending order.
+    fn abandon<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        let calls = slf.try_borrow_mut()?.core.abandon();
+        pairs(slf.py(), calls)
+    }
+
+    /// No pending deadline is before it; infinity when nothing is pending.
+    #[getter]
+    fn earliest(&self) -> f64 {
+        self.core.earliest()
+    }
+
+    /// Messages in flight.
+    #[getter]
+    fn pending(&self) -> usize {
+        self.core.pending()
+    }
+
+    /// Whether a close frame was sent or received, or the connection failed.
+    #[getter]
+    fn closing(&self) -> bool {
+        self.core.closing()
+    }
+
+    /// Whether a decodable SAGE message has been received.
+    #[getter]
+    fn spoken(&self) -> bool {
+        self.core.spoken()
+    }
+
+    /// What has happened so far: messages sent, received, late and invalid.
+    fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = self.core.counters();
+        let dict = PyDict::new(py);
+        dict.set_item("sent", counters.sent)?;
+        dict.set_item("received", counters.received)?;
+        dict.set_item("late", counters.late)?;
+        dict.set_item("invalid", counters.invalid)?;
+        Ok(dict)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // PyO3's signature
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.core.waiters().try_for_each(|call| visit.call(&call.waiter))
+    }
+
+    fn __clear__(&mut self) {
+        drop(self.core.abandon());
+    }
+}
+
+fn pairs(py: Python<'_>, calls: Vec<Call>) -> PyResult<Bound<'_, PyList>> {
+    let mut items = Vec::with_capacity(calls.len());
+    for Call { waiter, id } in calls {
+        items.push(PyTuple::new(py, [waiter.into_bound(py), id.into_bound(py).into_any()])?);
+    }
+    PyList::new(py, items)
+}

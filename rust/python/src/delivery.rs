@@ -1,0 +1,114 @@
+//! What a chunk completed, between the core and the list that Python gets.
+//!
+//! While the core is borrowed, [`Delivery`] makes `str` and `bytes` and keeps the rest as Rust; [`list`] makes what can
+//! run Python code, or start a collection that does, when the borrow is over.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use sage_ws_core::{CloseCode, DecodeError, Event, MakeBytes};
+
+use crate::errors::{CLOSING, PONG, UNDECODABLE, decode_error};
+use crate::message::SecureMessage;
+use crate::response::Response;
+
+/// Who waits for an answer, and the id that they know their message by.
+pub(crate) struct Call {
+    pub(crate) waiter: Py<PyAny>,
+    pub(crate) id: Py<PyString>,
+}
+
+/// Events in order, as far as they can be made under the borrow.
+pub(crate) struct Delivery<'py> {
+    py: Python<'py>,
+    received: Vec<Received>,
+}
+
+pub(crate) enum Received {
+    Message(SecureMessage),
+    Answer(Py<PyAny>, Response),
+    BadAnswer(Py<PyAny>, DecodeError),
+    Undecodable(DecodeError),
+    Text(Py<PyString>),
+    Binary(Py<PyBytes>),
+    Pong(Py<PyBytes>),
+    Closing(Option<CloseCode>, String, bool),
+}
+
+impl<'py> Delivery<'py> {
+    pub(crate) const fn new(py: Python<'py>) -> Self {
+        Self { py, received: Vec::new() }
+    }
+
+    pub(crate) fn received(self) -> Vec<Received> {
+        self.received
+    }
+}
+
+impl MakeBytes for Delivery<'_> {
+    type Bytes = Py<PyBytes>;
+
+    fn make(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<Self::Bytes> {
+        let mut filled = false;
+        let made = PyBytes::new_with(self.py, length, |bytes| {
+            filled = fill(bytes);
+            Ok(())
+        });
+        made.ok().filter(|_| filled).map(Bound::unbind)
+    }
+}
+
+impl sage_ws_core::Delivery for Delivery<'_> {
+    type Waiter = Call;
+
+    fn deliver(&mut self, event: Event<'_, Call, Py<PyBytes>>) {
+        let py = self.py;
+        self.received.push(match event {
+            Event::Request(request) => Received::Message(SecureMessage::received(py, request)),
+            Event::Answer(call, response) => {
+                let response = Response {
+                    success: response.success,
+                    message_id: call.id,
+                    task_id: PyString::new(py, &response.task_id).unbind(),
+                    data: response.data.unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
+                    error: PyString::new(py, &response.error).unbind(),
+                };
+                Received::Answer(call.waiter, response)
+            }
+            Event::BadAnswer(call, error) => Received::BadAnswer(call.waiter, error),
+            Event::Undecodable(error) => Received::Undecodable(error),
+            Event::Text(text) => Received::Text(PyString::new(py, text).unbind()),
+            Event::Binary(bytes) => Received::Binary(PyBytes::new(py, bytes).unbind()),
+            Event::Pong(payload) => Received::Pong(PyBytes::new(py, payload).unbind()),
+            Event::Closing { code, reason, by_peer } => Received::Closing(code, reason.to_owned(), by_peer),
+        });
+    }
+}
+
+/// The list that Python gets.
+pub(crate) fn list(py: Python<'_>, received: Vec<Received>) -> PyResult<Bound<'_, PyList>> {
+    let mut items = Vec::with_capacity(received.len());
+    for item in received {
+        items.push(object(py, item)?);
+    }
+    PyList::new(py, items)
+}
+
+fn object(py: Python<'_>, received: Received) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match received {
+        Received::Message(message) => Bound::new(py, message)?.into_any(),
+        Received::Answer(waiter, response) => {
+            let response = Bound::new(py, response)?.into_any();
+            PyTuple::new(py, [waiter.into_bound(py), response])?.into_any()
+        }
+        Received::BadAnswer(waiter, error) => {
+            PyTuple::new(py, [waiter.into_bound(py), decode_error(py, error)?])?.into_any()
+        }
+        Received::Undecodable(error) => UNDECODABLE.get(py)?.call1((decode_error(py, error)?,))?,
+        Received::Text(text) => text.into_bound(py).into_any(),
+        Received::Binary(bytes) => bytes.into_bound(py).into_any(),
+        Received::Pong(payload) => PONG.get(py)?.call1((payload,))?,
+        Received::Closing(code, reason, by_peer) => {
+            CLOSING.get(py)?.call1((code.map(CloseCode::get), reason, by_peer))?
+        }
+    })
+}
