@@ -1,4 +1,4 @@
-"""Frames in: which are taken, which fail the connection, and with what (RFC 6455 §5). Both roles, any chunking."""
+"""Frames in: which are taken, and which fail the connection (RFC 6455 §5). Both roles, any chunking."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ BAD_TEXT = [
 ]
 
 
-@pytest.mark.parametrize(("content", "seen"), BAD_TEXT, ids=lambda value: repr(value))
+@pytest.mark.parametrize(("content", "seen"), BAD_TEXT, ids=repr)
 def test_a_bad_byte_fails_where_it_stands(endpoint: Any, content: bytes, seen: int) -> None:
     frame = endpoint.frame(TEXT, content + b"." * 1000)
     start = len(frame) - len(content) - 1000
@@ -243,7 +243,7 @@ def test_a_bad_byte_fails_where_it_stands(endpoint: Any, content: bytes, seen: i
     _failed(endpoint, 1007, "invalid UTF-8")
 
 
-@pytest.mark.parametrize(("content", "seen"), BAD_TEXT, ids=lambda value: repr(value))
+@pytest.mark.parametrize(("content", "seen"), BAD_TEXT, ids=repr)
 def test_a_bad_byte_fails_in_whole_frames_and_fragments(
     make_endpoint: Callable[..., Any], role: str, content: bytes, seen: int
 ) -> None:

@@ -299,7 +299,7 @@ class Connection:
             message.metadata,
             message.role,
         )
-        if self._limit is not None and len(payload) > self._limit:
+        if self._is_too_big(payload):
             raise self._too_big("message", len(payload), message_id)
         self._did = message.did
         self._pending.add(message_id, waiter, deadline, message.task_id)
@@ -334,7 +334,7 @@ class Connection:
         if self._close_sent:
             return self._buffered
         payload = wire.encode_response(success, message_id, task_id, data, error)
-        if self._limit is not None and len(payload) > self._limit:
+        if self._is_too_big(payload):
             raise self._too_big("response", len(payload), message.id)
         self._sent += 1
         return self._write(TEXT, payload)
@@ -355,7 +355,9 @@ class Connection:
         if len(self._keepalives) == _MOST_KEEPALIVES:
             del self._keepalives[next(iter(self._keepalives))]
         self._keepalives[fresh] = None
-        return self._write(TEXT, wire.encode_message(fresh, "", "", b"", self._did, b"", {}, ""))
+        payload = wire.encode_message(fresh, "", "", b"", self._did, b"", {}, "")
+        # Over the limit it is let be: nobody waits for it who could be told.
+        return self._buffered if self._is_too_big(payload) else self._write(TEXT, payload)
 
     def send_raw(self, data: str | bytes) -> int:
         """Send a message as it is: TEXT for `str`, BINARY for `bytes`; after closing, write nothing.
@@ -367,7 +369,7 @@ class Connection:
             MessageTooBigError: over the limit.
         """
         opcode, payload = (TEXT, data.encode()) if isinstance(data, str) else (BINARY, bytes(data))
-        if self._limit is not None and len(payload) > self._limit:
+        if self._is_too_big(payload):
             raise self._too_big("message", len(payload), None)
         return self._buffered if self._close_sent else self._write(opcode, payload)
 
@@ -402,7 +404,8 @@ class Connection:
     def set_blocked(self, blocked: bool) -> None:
         """Tell whether the socket takes bytes; while it does not, pongs are counted."""
         self._blocked = blocked
-        self._blocked_pongs = 0
+        if not blocked:
+            self._blocked_pongs = 0
 
     # ── output ─────────────────────────────────────────────────────────────────────────
 
@@ -470,6 +473,9 @@ class Connection:
         self._output.append(payload)
         self._buffered += len(header) + len(payload)
         return self._buffered
+
+    def _is_too_big(self, payload: bytes) -> bool:
+        return self._limit is not None and len(payload) > self._limit
 
     def _too_big(self, what: str, length: int, message_id: str | None) -> errors.MessageTooBigError:
         return errors.MessageTooBigError(

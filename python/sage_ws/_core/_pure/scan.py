@@ -47,8 +47,8 @@ _Step = Callable[[bytes, int], re.Match[bytes] | None]
 class _Steps(NamedTuple):
     """How to pass over a container: from its opening bracket, and from behind a value inside it.
 
-    A step ends behind the container's end (group 1 or 2 matches), at the opening bracket of a value (group 3),
-    or where no step is possible (no group).
+    A step ends behind the container's end (group 1 or 2 matches), at the opening bracket of a value (group
+    3), or where no step is possible (no group).
     """
 
     first: _Step
