@@ -75,7 +75,7 @@ class MemoryTransport:
         self._refuse(message)
         loop = asyncio.get_running_loop()
         if self._loop not in {None, loop}:
-            raise RuntimeError("a MemoryTransport belongs to the event loop of its first send")
+            raise RuntimeError("this transport belongs to another event loop; make one for each loop")
         self._loop = loop
         waiter: asyncio.Future[Response] = loop.create_future()
         self._waiting[message.id] = waiter
@@ -86,7 +86,7 @@ class MemoryTransport:
             async with asyncio.timeout(self._read_timeout if timeout is UNSET else timeout):
                 return await waiter
         except TimeoutError as error:
-            raise ReadTimeoutError("no response in time", message_id=message.id) from error
+            raise ReadTimeoutError("no answer came in time", message_id=message.id) from error
         finally:
             self._waiting.pop(message.id, None)
 
@@ -96,7 +96,7 @@ class MemoryTransport:
         for message_id, waiter in self._waiting.items():
             if not waiter.done():
                 waiter.set_exception(
-                    ConnectionLostError("connection was closed", code=1000, message_id=message_id)
+                    ConnectionLostError("the connection was closed here", code=1000, message_id=message_id)
                 )
         serving = list(self._serving)
         for task in serving:
@@ -112,7 +112,7 @@ class MemoryTransport:
     def _refuse(self, message: SecureMessage) -> None:
         """What a client refuses before anything leaves it."""
         if self._closed:
-            raise ClosedError("transport is closed", message_id=message.id)
+            raise ClosedError("the transport is closed", message_id=message.id)
         if message.id in self._waiting:
             raise DuplicateIdError(
                 f"a message with id {peer_text(message.id)} is in flight", message_id=message.id

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT: Final = 30.0
 """Seconds for a whole call, as in SAGE's Go client."""
 
+CLOSED: Final = "the transport is closed"
+
 _AT_ONCE: Final = 65536
 """Bytes written in one go; a longer body goes in pieces, so that the loop can do other work in between."""
 
@@ -100,6 +102,7 @@ class HTTPTransport:
         )
         self.url = url
         self._endpoint = _endpoint(url)
+        self._peer = urlsplit(url).netloc
         self._timeout = timeout
         self._dial_timeout = dial_timeout
         self._max_message_size = max_message_size
@@ -142,7 +145,7 @@ class HTTPTransport:
             raise MessageTooBigError(
                 f"message of {len(body)} bytes is over max_message_size {limit}", message_id=message.id
             )
-        progress = _Progress(message.id)
+        progress = _Progress(message.id, self._peer)
         try:
             async with asyncio.timeout(self._timeout if timeout is UNSET else timeout):
                 status, answer = await self._post(session, message, body, progress)
@@ -153,13 +156,13 @@ class HTTPTransport:
         except aiohttp.ClientResponseError as error:
             raise DecodeError(f"not HTTP: {peer_text(error.message)}") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise progress.failed(error, closed=self._closed) from error
+            raise (progress.closed() if self._closed else progress.failed(error)) from error
         except asyncio.CancelledError as error:
             # aiohttp cancels who waits for a connection when close() takes the session away.
             task = asyncio.current_task()
             if not self._closed or (task is not None and task.cancelling()):
                 raise
-            raise progress.failed(error, closed=True) from error
+            raise progress.closed() from error
         if status != 200:
             text = answer.decode("utf-8", "replace")
             return Response(False, message.id, message.task_id, b"", f"HTTP {status}: {text}")
@@ -208,13 +211,17 @@ class HTTPTransport:
 
     def _session_of_this_loop(self, message: SecureMessage) -> aiohttp.ClientSession:
         if self._closed or self._process != os.getpid():
-            why = "transport is closed" if self._closed else "process was forked"
+            why = (
+                CLOSED
+                if self._closed
+                else "this transport was made before a fork; make a new one in the child"
+            )
             raise ClosedError(why, message_id=message.id)
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise RuntimeError("an HTTPTransport belongs to the event loop of its first send")
+            raise RuntimeError("this transport belongs to another event loop; make one for each loop")
         if self._session is None:
             trace = aiohttp.TraceConfig()
             trace.on_connection_queued_start.append(_note("queued"))
@@ -234,24 +241,32 @@ class HTTPTransport:
 class _Progress:
     """How far one request came, and so what its failure means."""
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str, peer: str) -> None:
         self.message_id = message_id
+        self.peer = peer
         self.stage: Literal["dialling", "queued", "sent"] = "dialling"
 
     def timed_out(self) -> TransportError:
         if self.stage == "sent":
-            return ReadTimeoutError("no response in time", message_id=self.message_id)
+            return ReadTimeoutError("no answer came in time", message_id=self.message_id)
         if self.stage == "queued":
             return QueueTimeoutError("no connection came free in time", message_id=self.message_id)
-        return DialTimeoutError("no connection in time", message_id=self.message_id)
+        return DialTimeoutError(f"could not reach {self.peer} in time", message_id=self.message_id)
 
-    def failed(self, error: BaseException, *, closed: bool) -> TransportError:
-        text = "transport was closed" if closed else f"{type(error).__name__}: {peer_text(str(error))}"
+    def failed(self, error: BaseException) -> TransportError:
+        # The cause is the system's own word; aiohttp's text around it says the address once more.
+        text = str(error.__cause__) if isinstance(error, aiohttp.ClientConnectorError) else str(error)
         if self.stage == "sent":
-            return ConnectionLostError(f"connection lost: {text}", message_id=self.message_id)
-        if closed:
-            return ClosedError(text, message_id=self.message_id)
-        return DialError(f"cannot connect: {text}", message_id=self.message_id)
+            return ConnectionLostError(
+                f"the connection was lost: {peer_text(text)}", message_id=self.message_id
+            )
+        return DialError(f"could not reach {self.peer}: {text}", message_id=self.message_id)
+
+    def closed(self) -> TransportError:
+        """By our own ``close``."""
+        if self.stage == "sent":
+            return ConnectionLostError("the connection was closed here", message_id=self.message_id)
+        return ClosedError(CLOSED, message_id=self.message_id)
 
 
 def _note(stage: Literal["dialling", "queued", "sent"]) -> Any:
