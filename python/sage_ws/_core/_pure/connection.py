@@ -214,10 +214,10 @@ class Connection:
             return
         self._invalid += 1
         if not message_id:
-            answer = wire.encode_response(False, "", "", b"", "message ID is required")
+            answer = wire.write_response(False, "", "", b"", "message ID is required")
         else:
             required = "payload is required" if did else "DID is required"
-            answer = wire.encode_response(False, message_id, task_id, b"", required)
+            answer = wire.write_response(False, message_id, task_id, b"", required)
         self._write(TEXT, answer)
 
     def _receive_answer(self, text: str, received: list[Any]) -> None:
@@ -248,7 +248,7 @@ class Connection:
         received.append(events.Undecodable(error))
         if self._client:
             return
-        self._write(TEXT, wire.encode_response(False, "", "", b"", str(error)))
+        self._write(TEXT, wire.write_response(False, "", "", b"", str(error)))
         self._undecodable += 1
         if self._undecodable == _MOST_UNDECODABLE:
             raise Failure(1008, "three undecodable messages in a row")
@@ -289,7 +289,7 @@ class Connection:
             raise errors.DuplicateIdError(
                 f"a message with id {errors.peer_text(message_id)} is in flight", message_id=message_id
             )
-        payload = wire.encode_message(
+        payload = wire.write_message(
             message_id,
             message.context_id,
             message.task_id,
@@ -333,7 +333,7 @@ class Connection:
             raise TypeError(f"a handler must return a Response, bytes or None, not {type(reply).__name__}")
         if self._close_sent:
             return self._buffered
-        payload = wire.encode_response(success, message_id, task_id, data, error)
+        payload = wire.write_response(success, message_id, task_id, data, error)
         if self._is_too_big(payload):
             raise self._too_big("response", len(payload), message.id)
         self._sent += 1
@@ -349,13 +349,13 @@ class Connection:
             return self._buffered
         fresh = random.message_id()
         if not self._client:
-            return self._write(TEXT, wire.encode_response(True, fresh, "", b"", ""))
+            return self._write(TEXT, wire.write_response(True, fresh, "", b"", ""))
         if not self._did:
             return self._buffered
         if len(self._keepalives) == _MOST_KEEPALIVES:
             del self._keepalives[next(iter(self._keepalives))]
         self._keepalives[fresh] = None
-        payload = wire.encode_message(fresh, "", "", b"", self._did, b"", {}, "")
+        payload = wire.write_message(fresh, "", "", b"", self._did, b"", {}, "")
         # Over the limit it is let be: nobody waits for it who could be told.
         return self._buffered if self._is_too_big(payload) else self._write(TEXT, payload)
 

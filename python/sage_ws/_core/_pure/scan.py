@@ -145,8 +145,10 @@ def _scalar(data: bytes, position: int, _deepest: int = 0) -> int:
 
 def _string(data: bytes, position: int) -> int:
     start = _string_start(data, position)
-    end = start.end() if start else position
-    if start and data[end : end + 1] == b'"':
+    if start is None:
+        _refuse(data, position)
+    end = start.end()
+    if data[end : end + 1] == b'"':
         return end + 1
     escape = _escape_start(data, end)
     return _refuse(data, escape.end() if escape else end)

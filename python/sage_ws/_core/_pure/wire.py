@@ -288,6 +288,40 @@ def _merge(pairs: Pairs, metadata: dict[str, str]) -> None:
 
 # ── encode ─────────────────────────────────────────────────────────────────────────────
 
+
+def encode_message(
+    id: str,  # noqa: A002 -- the wire's name
+    context_id: str,
+    task_id: str,
+    payload: bytes,
+    did: str,
+    signature: bytes,
+    metadata: Mapping[str, str],
+    role: str,
+) -> bytes:
+    """A message's JSON as Go writes it, final newline included."""
+    try:
+        return write_message(id, context_id, task_id, payload, did, signature, metadata, role)
+    except UnicodeEncodeError:
+        _refuse_surrogate(id, context_id, task_id, did, role)
+        raise ValueError("metadata holds a lone surrogate") from None
+
+
+def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
+    """A response's JSON as Go writes it, final newline included."""
+    try:
+        return write_response(success, message_id, task_id, data, error)
+    except UnicodeEncodeError:
+        _refuse_surrogate(message_id, task_id, error)
+        raise
+
+
+def _refuse_surrogate(*texts: str) -> None:
+    """Raise the codec's own error for the first that holds one, with the place in that text."""
+    for text in texts:
+        text.encode()
+
+
 # Go escapes these in strings, beside what JSON itself demands. U+2028 and U+2029 begin with the byte E2.
 _ESCAPES: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 _PLAIN: Final = bytes(set(range(0x20, 0x100)) - set(b'"\\<>&\xe2'))
@@ -303,7 +337,7 @@ def _is_plain(text: str) -> bool:
     return not text.encode().translate(None, _PLAIN)
 
 
-def encode_message(
+def write_message(
     id: str,  # noqa: A002 -- the wire's name
     context_id: str,
     task_id: str,
@@ -313,7 +347,7 @@ def encode_message(
     metadata: Mapping[str, str],
     role: str,
 ) -> bytes:
-    """A message's JSON as Go writes it, final newline included."""
+    """As `encode_message`, of strings that are known to hold no surrogate: a value's."""
     if not _is_plain(f"{id}{context_id}{task_id}{did}{role}"):
         id = _quote(id)  # noqa: A001
         context_id = _quote(context_id)
@@ -347,8 +381,8 @@ def _encode_metadata(metadata: Mapping[str, str]) -> str:
     return f',"metadata":{{{",".join(entries)}}}'
 
 
-def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
-    """A response's JSON as Go writes it, final newline included."""
+def write_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
+    """As `encode_response`, of strings that are known to hold no surrogate: a value's."""
     if not _is_plain(f"{message_id}{task_id}{error}"):
         message_id, task_id, error = map(_quote, (message_id, task_id, error))
     head = f'{{"success":{"true" if success else "false"},"message_id":"{message_id}"'
