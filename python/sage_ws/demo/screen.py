@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TITLE: Final = "SAGE agents talking"
 COLOURS: Final = {"amir": "cyan", "bea": "green", "chidi": "yellow", "dara": "magenta"}
 TALK_LINES: Final = 8
+BAR: Final = 28  # short of 80 columns: the terminal's own echo of ^C then breaks no line
 
 
 class Screen(Protocol):
@@ -184,7 +185,7 @@ class RichScreen:
         for report in reports:
             bars.add_row(
                 Text(f" {report.name}", style="bold"),
-                ProgressBar(total=report.wanted, completed=report.answered + report.failures, width=34),
+                ProgressBar(total=report.wanted, completed=report.answered + report.failures, width=BAR),
                 Text(f"{report.answered:,} of {report.wanted:,}", justify="right"),
                 Text(f"{report.rate:,.0f}/s", style="bold green", justify="right"),
                 Text(f"{report.failures} failed", style="bold red" if report.failures else "dim"),
