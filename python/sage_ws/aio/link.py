@@ -110,8 +110,9 @@ class Link(asyncio.Protocol):
         """Take over the transport from the opening handshake, with what came in behind it."""
         self._transport = transport
         # Told of every byte that the kernel does not take at once: what waits is kept in the core, where
-        # it is counted and bounded, and is written in one piece when the peer reads again.
-        transport.set_write_buffer_limits(high=0)
+        # it is counted and bounded, and is written in one piece when the peer reads again. Not 0: TLS takes
+        # a size that equals the mark as over it, and would stay paused with nothing to send.
+        transport.set_write_buffer_limits(high=1, low=0)
         transport.set_protocol(self)
         self._beat()
         if received:
