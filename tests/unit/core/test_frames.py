@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,19 @@ def test_a_claimed_length_allocates_nothing(make_endpoint: Callable[..., Any], r
     endpoint = make_endpoint(role)
     claim = endpoint.frame(TEXT, b"ab", fin=False) + endpoint.frame(CONTINUATION, length=(1 << 63) - 1)
     assert endpoint.receive(claim) == [Closing(1009, "message over 16777216 bytes", False)]
+
+
+def test_fragments_cost_what_they_hold(make_endpoint: Callable[..., Any], role: str) -> None:
+    for opcode, part in ((TEXT, b""), (TEXT, b"ab"), (BINARY, b""), (BINARY, b"ab")):
+        endpoint = make_endpoint(role)
+        endpoint.receive(endpoint.frame(opcode, b"begun", fin=False))
+        chunk = endpoint.frame(CONTINUATION, part, fin=False) * 1000
+        tracemalloc.start()
+        for _ in range(20):
+            assert endpoint.connection.receive_data(chunk) == []
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 100_000, "a list of 20,000 parts is larger"
 
 
 def test_no_limit(make_endpoint: Callable[..., Any], role: str) -> None:

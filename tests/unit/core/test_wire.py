@@ -130,6 +130,8 @@ REFUSALS = [
     (b'{"x":-', "not JSON: ends early at byte 6"),
     (b'{"x":1e', "not JSON: ends early at byte 7"),
     (b'{"x":[1,]}', "not JSON: unexpected character at byte 8"),
+    (b'{"x":[[[1]] 2]}', "not JSON: unexpected character at byte 12"),
+    (b'{"x":[{"y":[[]]}]', "not JSON: ends early at byte 17"),
     (b'{"x":[1 2]}', "not JSON: unexpected character at byte 8"),
     (b'{"x":[1}', "not JSON: unexpected character at byte 7"),
     (b'{"x":{"y":1]', "not JSON: unexpected character at byte 11"),
@@ -311,6 +313,23 @@ def test_go_escapes_for_html_and_javascript() -> None:
             '"role":"\U0001f600"}\n'
         ).encode()
     )
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, 4, 7])
+def test_a_string_with_a_surrogate_cannot_be_encoded(place: int) -> None:
+    fields: list[Any] = ["", "", "", b"", "", b"", {}, ""]
+    fields[place] = "\u00e9<\ud800"
+    with pytest.raises(UnicodeEncodeError) as refused:
+        encode_message(*fields)
+    assert refused.value.start == 2
+    with pytest.raises(UnicodeEncodeError):
+        encode_response(True, "m", "t", b"", "\udfff")
+
+
+@pytest.mark.parametrize("metadata", [{"\ud800": ""}, {"": "\ud800"}])
+def test_metadata_with_a_surrogate_cannot_be_encoded(metadata: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="^metadata holds a lone surrogate$"):
+        encode_message("", "", "", b"", "", b"", metadata, "")
 
 
 def test_metadata_is_sorted_by_its_bytes() -> None:

@@ -1,14 +1,14 @@
 """Fragments to messages (RFC 6455 §5.4), never more of one than the limit.
 
-TEXT is decoded part by part as it arrives, so that a bad byte is found where it stands and a whole message
-needs no second pass. Parts are kept in a list and joined once.
+Their bytes are kept in one buffer, and memory is taken for bytes that have come, never for a length that a
+header claims. TEXT is judged part by part as it arrives, so that a bad byte is refused where it stands.
 """
 
 from __future__ import annotations
 
 from sage_ws._core._pure.close import Failure
-from sage_ws._core._pure.frame import BINARY, CONTINUATION, TEXT
-from sage_ws._core._pure.utf8 import TextDecoder
+from sage_ws._core._pure.frame import CONTINUATION, TEXT
+from sage_ws._core._pure.utf8 import Utf8, decode_text
 
 
 class Assembly:
@@ -19,14 +19,13 @@ class Assembly:
         opcode: TEXT or BINARY inside a message, CONTINUATION (0, as "none") between two.
     """
 
-    __slots__ = ("_blob", "_length", "_text", "limit", "opcode")
+    __slots__ = ("_fragments", "_text", "limit", "opcode")
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.opcode = CONTINUATION
-        self._length = 0
-        self._text = TextDecoder()
-        self._blob: list[bytes] = []
+        self._fragments = bytearray()
+        self._text = Utf8()
 
     def admit(self, opcode: int, length: int) -> None:
         """Judge a data frame by its header: does it belong here, and does it fit?
@@ -40,14 +39,12 @@ class Assembly:
                 raise Failure(1002, "continuation without a message")
         elif self.opcode:
             raise Failure(1002, "new message inside fragments")
-        if self.limit is not None and self._length + length > self.limit:
+        if self.limit is not None and len(self._fragments) + length > self.limit:
             raise Failure(1009, f"message over {self.limit} bytes")
 
     def open(self, opcode: int) -> None:
         """A data frame that was admitted begins."""
-        if opcode == TEXT:
-            self._text = TextDecoder()
-        if opcode:
+        if opcode != CONTINUATION:
             self.opcode = opcode
 
     def feed(self, part: bytes) -> None:
@@ -56,11 +53,9 @@ class Assembly:
         Raises:
             Failure: 1007, for invalid UTF-8 in TEXT.
         """
-        self._length += len(part)
-        if self.opcode == BINARY:
-            self._blob.append(part)
-        else:
-            self._text.feed(part)
+        self._fragments += part
+        if self.opcode == TEXT:
+            self._text.push(part)
 
     def finish(self) -> str | bytes:
         """The message is whole: its text, or its bytes.
@@ -68,12 +63,8 @@ class Assembly:
         Raises:
             Failure: 1007, when TEXT ends inside a sequence.
         """
-        message: str | bytes
-        if self.opcode == BINARY:
-            message = b"".join(self._blob)
-            self._blob.clear()
-        else:
-            message = self._text.finish()
+        message = decode_text(self._fragments) if self.opcode == TEXT else bytes(self._fragments)
         self.opcode = CONTINUATION
-        self._length = 0
+        self._fragments = bytearray()
+        self._text = Utf8()
         return message

@@ -98,8 +98,11 @@ def find_error(data: bytes, deepest: int) -> str | None:
     """
     try:
         position = _skip_white(data, 0)
-        read = _container if data[position : position + 1] in {b"{", b"["} else _scalar
-        position = _skip_white(data, read(data, position, deepest))
+        if data[position : position + 1] in {b"{", b"["}:
+            position = _container(data, position, deepest)
+        else:
+            position = _scalar(data, position)
+        position = _skip_white(data, position)
     except _Unsound as error:
         return str(error)
     return f"not JSON: more after the value at byte {position}" if position < len(data) else None
@@ -127,7 +130,7 @@ def _container(data: bytes, position: int, deepest: int) -> int:
             _refuse_member(data, position, inside[-1].has_keys)
 
 
-def _scalar(data: bytes, position: int, _deepest: int = 0) -> int:
+def _scalar(data: bytes, position: int) -> int:
     if data[position : position + 1] == b'"':
         return _string(data, position)
     literal = _literal_start(data, position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from codecs import utf_8_decode
+from io import StringIO
 
 from sage_ws._core._pure.close import Failure
 from sage_ws.errors import DecodeError
@@ -12,7 +13,7 @@ def _failure() -> Failure:
     return Failure(1007, "invalid UTF-8")
 
 
-def decode_text(payload: bytes) -> str:
+def decode_text(payload: bytes | bytearray) -> str:
     """A whole TEXT message.
 
     Raises:
@@ -36,16 +37,15 @@ def decode_binary(payload: bytes) -> str:
         raise DecodeError(f"not UTF-8 at byte {error.start}") from None
 
 
-class TextDecoder:
-    """The text of one message, part by part, wherever the parts are cut."""
+class Utf8:
+    """Judges one message's text part by part, wherever the parts are cut."""
 
-    __slots__ = ("_cut", "_parts")
+    __slots__ = ("_cut",)
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
         self._cut = b""
 
-    def feed(self, part: bytes) -> None:
+    def push(self, part: bytes) -> None:
         """Take the next bytes.
 
         Raises:
@@ -54,21 +54,10 @@ class TextDecoder:
         if self._cut:
             part = self._cut + part
         try:
-            text, taken = utf_8_decode(part, "strict", False)
+            _, taken = utf_8_decode(part, "strict", False)
         except UnicodeDecodeError:
             raise _failure() from None
         self._cut = part[taken:]
         # The codec waits for the third byte of an encoded surrogate, though the second one decides.
         if self._cut[:1] == b"\xed" and self._cut[1:] >= b"\xa0":
             raise _failure()
-        self._parts.append(text)
-
-    def finish(self) -> str:
-        """The whole text.
-
-        Raises:
-            Failure: 1007, when it ends inside a sequence.
-        """
-        if self._cut:
-            raise _failure()
-        return "".join(self._parts)
