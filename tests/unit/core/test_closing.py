@@ -14,8 +14,8 @@ from sage_ws.errors import ClosedError, MessageTooBigError
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MESSAGE = SecureMessage(b"hi", "did:x", "m-1", task_id="task")
-VALID = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
-INVALID = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+VALID = [1000, 1001, 1002, 1003, *range(1007, 1014), 3000, 3999, 4000, 4999]
+INVALID = [0, 1, 999, 1004, 1005, 1006, 1014, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
 
 
 def _close(code: int, reason: bytes = b"") -> bytes:

@@ -393,8 +393,6 @@ LAXER_GO = {
     "length-msb-set": 1002,
     "length-2-62": 1009,
     "length-sum-overflow": 1009,
-    # Taken by us, refused by Go.
-    "close-1014": 1014,
 }
 
 
