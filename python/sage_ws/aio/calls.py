@@ -100,6 +100,11 @@ class ClientLink(Link):
                 waiter.set_exception(_error_of(loss, message_id))
         self._client._link_ended(self, loss)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: the client lets go of the link."""
+        super().connection_lost(exc)
+        self._client._link_gone(self)
+
     def counters(self) -> dict[str, int]:
         """What passed over this link, under the names of `Client.stats`."""
         counts = self.connection.counters()

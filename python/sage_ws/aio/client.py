@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
@@ -21,11 +21,14 @@ from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.state import State, moved
-from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
+from sage_ws.errors import ClosedError, DialError, DialTimeoutError, NotSentError, QueueTimeoutError
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
 
 logger = logging.getLogger("sage_ws.client")
+
+FIRST_DIAL_GRACE = 1.0
+"""Seconds by which a send outlives its first dial, which bounds itself and says more when it fails."""
 
 
 class Client:
@@ -55,9 +58,9 @@ class Client:
         self._dialing: asyncio.Task[None] | None = None
         self._was_connected = False
         self._dial_error: DialError | None = None
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._queued = 0
+        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._granted = 0
+        self._ending: set[ClientLink] = set()
         self._watchers: list[asyncio.Future[None]] = []
         self._closing: asyncio.Task[None] | None = None
         self._totals = dict.fromkeys(("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0)
@@ -90,7 +93,7 @@ class Client:
             for name, count in link.counters().items():
                 totals[name] += count
         pending = 0 if link is None else link.connection.pending
-        return {"pending": pending, "queued": self._queued, **totals, **self._counts}
+        return {"pending": pending, "queued": len(self._queue), **totals, **self._counts}
 
     def __repr__(self) -> str:
         return f"<sage_ws.Client {self._address} {self._state.name}>"
@@ -109,7 +112,7 @@ class Client:
             timeout = self._settings.dial_timeout
             try:
                 async with asyncio.timeout(timeout if self._retries else None):
-                    await self._turn()
+                    await self._turn(front=True)
             except DialError as error:
                 raise _again(error) from error.__cause__
             except ClosedError as error:
@@ -119,7 +122,7 @@ class Client:
                     f"could not reach {self._address} within {timeout} s"
                 ) from self._dial_error
             self._granted -= 1
-            self._release()
+            self._changed()
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
@@ -164,7 +167,7 @@ class Client:
                 if self._state is State.WAITING:
                     await asyncio.sleep(settings.backoff(attempt))
                     attempt += 1
-                    if not self._was_connected and not self._queued:
+                    if not self._was_connected and not self._queue:
                         self._move(State.IDLE)  # nobody waits for a first dial any more
                         return
                 self._move(State.DIALING)
@@ -240,7 +243,7 @@ class Client:
             link is None
             or timeout is not UNSET
             or idempotent
-            or self._queued
+            or self._queue
             or link.blocked
             or link.connection.pending + self._granted >= self._settings.max_pending
             or self._loop is not asyncio.get_running_loop()
@@ -249,12 +252,18 @@ class Client:
             link, deadline = await self._leave(message, timeout, idempotent)
         else:
             deadline = link.read_deadline()
-        waiter = link.send(message, deadline)
+        try:
+            waiter = link.send(message, deadline)
+        except NotSentError:
+            self._counts["failed"] += 1
+            self._changed()  # its place is free again
+            raise
         try:
             return await waiter
         except asyncio.CancelledError:
-            link.connection.forget(message.id)
-            self._changed()
+            if waiter.cancelled():  # else it was answered a moment ago, and the id may be another call's now
+                link.connection.forget(message.id)
+                self._changed()
             raise
         except Exception:
             self._counts["failed"] += 1
@@ -279,14 +288,14 @@ class Client:
         assert self._loop is not None
         now = self._loop.time()
         if timeout is UNSET:
-            # a first dial bounds itself, by the same dial_timeout, and says more when it fails
-            fails_fast = self._link is None and not self._retries
-            limit = None if fails_fast else self._settings.dial_timeout
+            limit = self._settings.dial_timeout
             leave_by = inf if limit is None else now + limit
+            if self._link is None and not self._retries:
+                leave_by += FIRST_DIAL_GRACE
         else:
             leave_by = inf if timeout is None else now + timeout
         front = False
-        while (link := self._link) is None or front or self._queued or not self._has_room(link):
+        while (link := self._link) is None or front or self._queue or not self._has_room(link):
             try:
                 async with asyncio.timeout_at(None if leave_by == inf else leave_by):
                     await self._turn(front=front)
@@ -314,35 +323,35 @@ class Client:
     async def _turn(self, *, front: bool = False) -> None:
         """Wait in the queue for an open connection with room; on return one place is granted."""
         assert self._loop is not None
+        if self._link is None and self._state in {State.DRAINING, State.CLOSED}:
+            raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
         turn = self._loop.create_future()
-        (self._queue.appendleft if front else self._queue.append)(turn)
-        self._queued += 1
+        self._queue[turn] = None
+        if front:
+            self._queue.move_to_end(turn, last=False)
         self._dial_if_needed()
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._queued -= 1
-            elif turn.exception() is None:  # granted at the moment of the cancellation
+            self._queue.pop(turn, None)
+            if not turn.cancelled() and turn.exception() is None:  # granted at the moment of the cancellation
                 self._granted -= 1
-                self._release()
+            self._changed()
             raise
 
     def _release(self) -> None:
         """Grant places to those who wait, in order."""
         link, queue = self._link, self._queue
         while queue and link is not None and self._has_room(link):
-            turn = queue.popleft()
+            turn, _ = queue.popitem(last=False)
             if not turn.done():
-                self._queued -= 1
                 self._granted += 1
                 turn.set_result(None)
 
     def _fail_queue(self, error: Exception) -> None:
-        queue, self._queue = self._queue, deque()
+        queue, self._queue = self._queue, OrderedDict()
         for turn in queue:
             if not turn.done():
-                self._queued -= 1
                 turn.set_exception(error)
 
     def stream(
@@ -407,9 +416,15 @@ class Client:
         """A link gives no more answers; its pending calls have been told."""
         for name, count in link.counters().items():
             self._totals[name] += count
+        self._ending.add(link)
         if link is self._link:
             self._link = None
             self._lost(loss)
+        self._changed()
+
+    def _link_gone(self, link: ClientLink) -> None:
+        """A link's socket is gone too."""
+        self._ending.discard(link)
         self._changed()
 
     def _lost(self, loss: Loss) -> None:
@@ -441,7 +456,9 @@ class Client:
                 self._fail_queue(ClosedError("the client is draining"))
         try:
             async with asyncio.timeout(timeout):
-                while (self._link is not None and self._link.connection.pending) or self._queued:
+                while (
+                    self._queue or self._granted or (self._link is not None and self._link.connection.pending)
+                ):
                     await self._change()
         except TimeoutError:
             logger.warning("drain: calls were still unanswered after %s s", timeout)
@@ -460,27 +477,25 @@ class Client:
             self._move(State.CLOSED)
             self._fail_queue(ClosedError("the client was closed"))
             self._changed()
-            dialing, link = self._dialing, self._link
-            if dialing is None and link is None:
+            if self._dialing is None and self._link is None and not self._ending:
                 return
-            if dialing is not None:
-                dialing.cancel()
-            self._closing = asyncio.get_running_loop().create_task(
-                self._finish(dialing, link), name="sage_ws close"
-            )
+            self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
 
-    async def _finish(self, dialing: asyncio.Task[None] | None, link: ClientLink | None) -> None:
-        if dialing is not None:
-            await asyncio.wait([dialing])
+    async def _finish(self) -> None:
+        dialing, link = self._dialing, self._link
         if link is not None:
             link.begin_close()
             link.give_up("the client was closed")
-            await link.wait_closed()
+        if dialing is not None:
+            dialing.cancel()
+            await asyncio.wait([dialing])
+        while self._ending:  # each within its own close_timeout
+            await self._change()
 
     async def wait_closed(self) -> None:
         """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``."""
-        while self._state is not State.CLOSED:
+        while self._state is not State.CLOSED or self._ending:
             await self._change()
         if self._closing is not None:
             await asyncio.shield(self._closing)
