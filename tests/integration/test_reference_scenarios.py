@@ -135,7 +135,7 @@ async def test_connection_timeout(lying_server: Any) -> None:
 async def test_missing_fields(raw_client: Any, fields: dict[str, Any], error: str) -> None:
     """A message without what it needs is answered by the reference's text; the handler is not called."""
     called: list[SecureMessage] = []
-    async with serve(lambda message: called.append(message)) as server, raw_client(server.port) as peer:
+    async with serve(called.append) as server, raw_client(server.port) as peer:
         peer.send_json(fields)
         answer = await peer.read_json()
         expected = {"success": False, "message_id": fields.get("id", ""), "error": error}
