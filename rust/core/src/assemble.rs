@@ -82,6 +82,7 @@ impl Assembler {
                 }
                 if !frame.opcode.is_control() && self.message.is_none() {
                     self.message = Some(frame.opcode);
+                    self.borrow(buffer, frame.remaining);
                 }
                 self.frame = Some(frame);
                 continue;
@@ -151,6 +152,14 @@ impl Assembler {
         }
     }
 
+    /// Collects in the caller's buffer, which it gets back with the whole message, if the frame will fill enough of it.
+    fn borrow(&mut self, buffer: &mut Vec<u8>, claimed: u64) {
+        if claimed >= buffer.capacity() as u64 / 4 {
+            buffer.clear();
+            self.fragments = std::mem::take(buffer);
+        }
+    }
+
     /// Takes what the chunk has of the frame's payload.
     fn collect(&mut self, frame: &mut Frame, rest: &mut &[u8]) -> Result<(), Violation> {
         let length =
@@ -160,6 +169,9 @@ impl Assembler {
         let is_text = !frame.opcode.is_control() && self.message == Some(Opcode::Text);
         let collected = if frame.opcode.is_control() { &mut self.control } else { &mut self.fragments };
         let start = collected.len();
+        // Twice what has come, as ever, but not more than will come.
+        let room = length as u64 + (frame.remaining - length as u64).min((start + length) as u64);
+        collected.reserve_exact(usize::try_from(room).unwrap_or(length));
         collected.extend_from_slice(piece);
         let piece = &mut collected[start..];
         if let Some(key) = frame.key {

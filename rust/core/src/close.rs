@@ -16,12 +16,12 @@ impl CloseCode {
     /// 1009: a message over the limit.
     pub const TOO_BIG: Self = Self(1009);
 
-    /// The code, if it is one that an endpoint may send: 1000-1003, 1007-1014 (§7.4.1 and its registry) or
-    /// 3000-4999 (§7.4.2).
+    /// The code, if it is one that an endpoint may send: 1000-1003, 1007-1013 (§7.4.1 and its registry) or
+    /// 3000-4999 (§7.4.2). 1014 is registered too, but the reference refuses it (WIRE.md), and an echo would send it.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {
-            1000..=1003 | 1007..=1014 | 3000..=4999 => Some(Self(code)),
+            1000..=1003 | 1007..=1013 | 3000..=4999 => Some(Self(code)),
             _ => None,
         }
     }
@@ -41,7 +41,7 @@ mod tests {
     fn takes_the_registered_and_the_private_and_nothing_else() {
         for code in 0..=u16::MAX {
             let valid = [1000, 1001, 1002, 1003].contains(&code)
-                || (1007..=1014).contains(&code)
+                || (1007..=1013).contains(&code)
                 || (3000..5000).contains(&code);
             assert_eq!(CloseCode::new(code).map(CloseCode::get), valid.then_some(code), "{code}");
         }

@@ -23,9 +23,9 @@ use crate::wire::{self, MakeBytes, Request, Response};
 #[derive(Debug)]
 pub enum Event<'a, W, B> {
     /// A request to dispatch.
-    Request(Request<'a, B>),
+    Request(&'a mut Request<'a, B>),
     /// The answer to the message of this waiter.
-    Answer(W, Response<'a, B>),
+    Answer(W, &'a mut Response<'a, B>),
     /// The answer to the message of this waiter, but it cannot be decoded.
     BadAnswer(W, DecodeError),
     /// A message that cannot be decoded and belongs to no call.
@@ -124,14 +124,14 @@ impl<W, R: Random> Connection<W, R> {
 // ── receive ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 impl<W, R: Random> Connection<W, R> {
-    /// Takes one socket read and delivers, in order, everything that it completed.
-    pub fn receive_data<D: Delivery<Waiter = W>>(&mut self, data: &[u8], to: &mut D) {
+    /// Takes one socket read and delivers, in order, everything that it completed. `buffer` is scratch: what was in
+    /// it is gone, and with large messages it may be another one afterwards.
+    pub fn receive_data<D: Delivery<Waiter = W>>(&mut self, data: &[u8], buffer: &mut Vec<u8>, to: &mut D) {
         let mut rest = data;
-        let mut buffer = Vec::new();
         while !self.ended {
-            let received = match self.assembler.advance(&mut rest, &mut buffer) {
+            let received = match self.assembler.advance(&mut rest, buffer) {
                 Ok(None) => return,
-                Ok(Some(Whole { opcode, payload })) => self.receive(opcode, payload.unwrap_or(&buffer), to),
+                Ok(Some(Whole { opcode, payload })) => self.receive(opcode, payload.unwrap_or(buffer), to),
                 Err(violation) => Err(violation),
             };
             if let Err(violation) = received {
@@ -190,15 +190,14 @@ impl<W, R: Random> Connection<W, R> {
         text: Result<&str, DecodeError>,
         to: &mut D,
     ) -> Result<(), Violation> {
-        let request = match text.and_then(|text| wire::decode_request(text, to)) {
-            Ok(request) => request,
-            Err(error) => {
-                self.refuse("", "", &error.to_string());
-                self.undecodable += 1;
-                to.deliver(Event::Undecodable(error));
-                return if self.undecodable < 3 { Ok(()) } else { Err(Violation::ThreeUndecodable) };
-            }
-        };
+        let mut request = Request::default();
+        let decoded = text.and_then(|text| wire::decode_request(text, to, &mut request));
+        if let Err(error) = decoded {
+            self.refuse("", "", &error.to_string());
+            self.undecodable += 1;
+            to.deliver(Event::Undecodable(error));
+            return if self.undecodable < 3 { Ok(()) } else { Err(Violation::ThreeUndecodable) };
+        }
         self.spoken = true;
         self.undecodable = 0;
         let (id, task_id) = (&request.id, &request.task_id);
@@ -210,7 +209,7 @@ impl<W, R: Random> Connection<W, R> {
             self.refuse(id, task_id, "payload is required");
         } else {
             self.counters.received += 1;
-            to.deliver(Event::Request(request));
+            to.deliver(Event::Request(&mut request));
         }
         Ok(())
     }
@@ -230,21 +229,18 @@ impl<W, R: Random> Connection<W, R> {
     }
 
     fn receive_response<D: Delivery<Waiter = W>>(&mut self, text: Result<&str, DecodeError>, to: &mut D) {
-        let decoded = match text {
-            Ok(text) => wire::decode_response(text, to),
-            Err(error) => Err(wire::BadResponse { error, message_id: String::new() }),
-        };
-        let mut response = match decoded {
-            Ok(response) => response,
-            Err(bad) => {
-                self.counters.invalid += 1;
-                to.deliver(match self.pending.remove(&bad.message_id) {
-                    Some((waiter, _)) => Event::BadAnswer(waiter, bad.error),
-                    None => Event::Undecodable(bad.error),
-                });
-                return;
-            }
-        };
+        let mut response = Response::default();
+        let decoded = text.and_then(|text| wire::decode_response(text, to, &mut response));
+        if let Err(error) = decoded {
+            self.counters.invalid += 1;
+            // Of JSON that is not sound nothing is believed, its message id neither.
+            let call = if error.is_sound_json() { self.pending.remove(&response.message_id) } else { None };
+            to.deliver(match call {
+                Some((waiter, _)) => Event::BadAnswer(waiter, error),
+                None => Event::Undecodable(error),
+            });
+            return;
+        }
         self.spoken = true;
         let Some((waiter, key)) = self.pending.remove(&response.message_id) else {
             if !self.forget_keepalive(&response.message_id) {
@@ -255,9 +251,9 @@ impl<W, R: Random> Connection<W, R> {
         self.counters.received += 1;
         response.success &= response.error.is_empty();
         if response.task_id.is_empty() {
-            response.task_id = Cow::Borrowed(key.task_id());
+            response.task_id = Cow::Owned(key.task_id().to_owned());
         }
-        to.deliver(Event::Answer(waiter, response));
+        to.deliver(Event::Answer(waiter, &mut response));
     }
 
     fn forget_keepalive(&mut self, message_id: &str) -> bool {
@@ -481,6 +477,11 @@ impl<W, R: Random> Connection<W, R> {
 // ── fetch output ───────────────────────────────────────────────────────────────────────────────────────────────
 
 impl<W, R> Connection<W, R> {
+    /// Gives an empty buffer for the output, which [`Self::data_to_send`] will hand out; used if none is in use.
+    pub fn lend(&mut self, buffer: Vec<u8>) {
+        self.output.lend(buffer);
+    }
+
     /// All that is to be sent.
     pub fn data_to_send(&mut self) -> Vec<u8> {
         self.output.take()

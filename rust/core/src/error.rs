@@ -180,6 +180,12 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    /// Whether the text was an object in sound JSON, with a field that was not.
+    #[must_use]
+    pub const fn is_sound_json(self) -> bool {
+        self.field().is_some()
+    }
+
     /// The key whose value was wrong, if it was one in particular.
     #[must_use]
     pub const fn field(self) -> Option<Field> {

@@ -1,16 +1,19 @@
 //! JSON strings, written as Go's `encoding/json` writes them (WIRE.md) and read as RFC 8259 §7 says.
 
-use std::borrow::Cow;
+use crate::word::{self, below, equal, with_bits};
 
 /// Appends the string in quotes. Besides what JSON demands, `<`, `>`, `&`, U+2028 and U+2029 are escaped.
 pub fn write(text: &str, to: &mut Vec<u8>) {
     to.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| SPECIAL[usize::from(byte)]) {
-        to.extend_from_slice(&rest[..at]);
-        rest = &rest[at + write_special(&rest[at..], to)..];
+    loop {
+        let (plain, special) = rest.split_at(plain(rest));
+        to.extend_from_slice(plain);
+        if special.is_empty() {
+            break;
+        }
+        rest = &special[write_special(special, to)..];
     }
-    to.extend_from_slice(rest);
     to.push(b'"');
 }
 
@@ -46,26 +49,31 @@ fn write_special(text: &[u8], to: &mut Vec<u8>) -> usize {
     1
 }
 
+/// How many bytes stand before the first that `write_special` must look at.
+fn plain(bytes: &[u8]) -> usize {
+    word::find(bytes, |word| {
+        let quote_or_ampersand = equal(with_bits(word, b'"' ^ b'&'), b'&');
+        let angle_bracket = equal(with_bits(word, b'<' ^ b'>'), b'>');
+        // 0xe2 begins U+2028 and U+2029.
+        below(word, 0x20) | quote_or_ampersand | angle_bracket | equal(word, b'\\') | equal(word, 0xe2)
+    })
+}
+
 /// The characters of a string whose escapes are known to be sound. A surrogate without its other half becomes
 /// U+FFFD, as in Go.
 #[must_use]
-pub fn read(raw: &str) -> Cow<'_, str> {
-    let Some(first) = memchr::memchr(b'\\', raw.as_bytes()) else {
-        return Cow::Borrowed(raw);
-    };
+pub fn read(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
-    let mut next = Some(first);
-    while let Some(at) = next {
-        let (plain, escape) = rest.split_at(at);
+    while let Some((plain, _)) = rest.split_once('\\') {
         text.push_str(plain);
+        let escape = rest.get(plain.len()..).unwrap_or_default();
         let (character, size) = read_escape(escape);
         text.push(character);
         rest = escape.get(size..).unwrap_or_default();
-        next = memchr::memchr(b'\\', rest.as_bytes());
     }
     text.push_str(rest);
-    Cow::Owned(text)
+    text
 }
 
 /// The character that the escape at the beginning of `text` stands for, and the escape's length.
@@ -94,23 +102,6 @@ fn read_unicode(text: &str) -> (char, usize) {
         _ => (char::REPLACEMENT_CHARACTER, 6),
     }
 }
-
-/// Bytes that `write` must look at; 0xe2 begins U+2028 and U+2029.
-const SPECIAL: [bool; 256] = {
-    let mut special = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        special[byte] = true;
-        byte += 1;
-    }
-    special[b'"' as usize] = true;
-    special[b'\\' as usize] = true;
-    special[b'<' as usize] = true;
-    special[b'>' as usize] = true;
-    special[b'&' as usize] = true;
-    special[0xe2] = true;
-    special
-};
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@
 //! - [`utf8`]: text checked piece by piece;
 //! - [`assemble`]: frames cut out of chunks, fragments joined to messages, sizes bounded;
 //! - [`scan`], [`escape`], [`base64`]: JSON's grammar, its strings, and the bytes inside them;
+//!   `word` finds where a string stops being plain;
 //! - [`wire`] and [`metadata`]: requests and responses from and to JSON;
 //! - [`pending`]: who waits for which answer, until when;
 //! - [`output`]: ready frames, waiting for the next flush;
@@ -40,8 +41,9 @@
 //! # impl Random for Zero { fn fill(&mut self, bytes: &mut [u8]) { bytes.fill(0) } }
 //! let mut server = Connection::new(Role::Server, Some(1 << 20), false, Zero);
 //! let mut print = Print(Vec::new());
-//! server.receive_data(b"\x81\xab\0\0\0\0{\"id\":\"m-1\",\"did\":\"did", &mut print);
-//! server.receive_data(b":x\",\"payload\":\"aGk=\"}", &mut print);
+//! let mut buffer = Vec::new();
+//! server.receive_data(b"\x81\xab\0\0\0\0{\"id\":\"m-1\",\"did\":\"did", &mut buffer, &mut print);
+//! server.receive_data(b":x\",\"payload\":\"aGk=\"}", &mut buffer, &mut print);
 //! assert_eq!(print.0, ["m-1 from did:x"]);
 //! ```
 
@@ -59,6 +61,7 @@ pub mod escape;
 pub mod metadata;
 pub mod scan;
 pub mod wire;
+mod word;
 
 pub mod output;
 pub mod pending;

@@ -61,8 +61,8 @@ impl<'a> Metadata<'a> {
 
     /// The same, owning its text.
     #[must_use]
-    pub fn into_owned(self) -> Metadata<'static> {
-        Metadata { entries: Cow::Owned(self.entries.into_owned()), canonical: self.canonical }
+    pub fn to_owned(&self) -> Metadata<'static> {
+        Metadata { entries: Cow::Owned((*self.entries).to_owned()), canonical: self.canonical }
     }
 
     /// The same, borrowing the text.
@@ -80,10 +80,10 @@ impl<'a> Metadata<'a> {
         let object = format!("{{{}}}", self.entries);
         let sound = Scanner::new(&object).message(|scanner, key| {
             let value = match scanner.value(1)? {
-                Value::String(raw) => escape::read(raw),
+                Value::String(raw) => raw.read(),
                 _ => Cow::Borrowed(""),
             };
-            entry(escape::read(key), value);
+            entry(key.read(), value);
             Ok(())
         });
         debug_assert_eq!(sound, Ok(()));

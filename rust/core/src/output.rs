@@ -10,8 +10,6 @@ use crate::random::Random;
 pub struct Output {
     bytes: Vec<u8>,
     role: Role,
-    /// The size of the last flush: room for as much is made at once when the next frame begins.
-    usual: usize,
 }
 
 /// A frame that was begun and not finished.
@@ -25,7 +23,14 @@ impl Output {
     /// Nothing, from the end `role`.
     #[must_use]
     pub const fn new(role: Role) -> Self {
-        Self { bytes: Vec::new(), role, usual: 0 }
+        Self { bytes: Vec::new(), role }
+    }
+
+    /// Gives an empty buffer to write into, used if nothing is waiting in another one.
+    pub fn lend(&mut self, buffer: Vec<u8>) {
+        if self.bytes.is_empty() {
+            self.bytes = buffer;
+        }
     }
 
     /// Begins a frame whose payload will have about `expected` bytes; the caller appends it to [`Self::payload`].
@@ -33,7 +38,12 @@ impl Output {
         let start = self.bytes.len();
         let header = frame::size(expected, self.role);
         let needed = header + expected;
-        self.bytes.reserve(if start == 0 { needed.max(self.usual) } else { needed });
+        // Large ones come alone: room for a second one would be twice the memory.
+        if needed < LARGE {
+            self.bytes.reserve(needed);
+        } else {
+            self.bytes.reserve_exact(needed);
+        }
         self.bytes.resize(start + header, 0);
         Unfinished { start, header }
     }
@@ -71,7 +81,7 @@ impl Output {
     /// Takes an unfinished frame back, and the memory that it made necessary.
     pub fn cancel(&mut self, unfinished: &Unfinished) {
         self.bytes.truncate(unfinished.start);
-        self.bytes.shrink_to(self.usual);
+        self.bytes.shrink_to_fit();
     }
 
     /// A frame whose payload is there already.
@@ -81,9 +91,8 @@ impl Output {
         self.finish(&unfinished, opcode, random);
     }
 
-    /// All of it. Nothing is kept, so that an idle connection holds no buffer.
+    /// All of it, buffer and all: an idle connection holds none.
     pub fn take(&mut self) -> Vec<u8> {
-        self.usual = self.bytes.len().min(USUAL_LIMIT);
         std::mem::take(&mut self.bytes)
     }
 
@@ -100,8 +109,8 @@ impl Output {
     }
 }
 
-/// Room that is made at once at most: a flush of a batch, not of a large message.
-const USUAL_LIMIT: usize = 16 * 1024;
+/// From here on a frame gets the room that it needs and no more.
+const LARGE: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -134,6 +143,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_lent_buffer_is_used_unless_another_is_in_use() {
+        let mut output = Output::new(Role::Server);
+        output.lend(Vec::with_capacity(1000));
+        output.frame(Opcode::Text, b"one", &mut Noise::new(1));
+        output.lend(Vec::with_capacity(2000));
+        output.frame(Opcode::Text, b"two", &mut Noise::new(1));
+        let bytes = output.take();
+        assert_eq!((bytes.capacity(), bytes.as_slice()), (1000, &b"\x81\x03one\x81\x03two"[..]));
+        assert_eq!(output.take().capacity(), 0);
     }
 
     fn payload_key(header: &[u8]) -> [u8; 4] {

@@ -11,12 +11,12 @@ use crate::base64::{self, Base64Error};
 use crate::error::{DecodeError, Field};
 use crate::escape;
 use crate::metadata::Metadata;
-use crate::scan::{Scanner, Value};
+use crate::scan::{Raw, Scanner, Value};
 
 pub use crate::base64::MakeBytes;
 
 /// Client to server. Bytes that are absent, `null` or empty are `None`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[allow(missing_docs)] // WIRE.md's table is the documentation
 pub struct Request<'a, B> {
     pub id: Cow<'a, str>,
@@ -30,7 +30,7 @@ pub struct Request<'a, B> {
 }
 
 /// Server to client.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[allow(missing_docs)] // WIRE.md's table is the documentation
 pub struct Response<'a, B> {
     pub success: bool,
@@ -40,16 +40,29 @@ pub struct Response<'a, B> {
     pub error: Cow<'a, str>,
 }
 
-/// A response that cannot be used, and the id of the message that it answers, as far as that could be read.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BadResponse {
-    /// What was wrong.
-    pub error: DecodeError,
-    /// Empty where the JSON is not sound or holds no `message_id`.
-    pub message_id: String,
+impl<B> Default for Request<'_, B> {
+    fn default() -> Self {
+        Self {
+            id: EMPTY,
+            context_id: EMPTY,
+            task_id: EMPTY,
+            payload: None,
+            did: EMPTY,
+            signature: None,
+            metadata: Metadata::default(),
+            role: EMPTY,
+        }
+    }
 }
 
-/// Reads a request.
+impl<B> Default for Response<'_, B> {
+    fn default() -> Self {
+        Self { success: false, message_id: EMPTY, task_id: EMPTY, data: None, error: EMPTY }
+    }
+}
+
+/// Reads a request into `request`, which is empty before. It is filled where it stands because moving it costs as
+/// much as reading its strings.
 ///
 /// # Errors
 ///
@@ -57,17 +70,8 @@ pub struct BadResponse {
 pub fn decode_request<'a, M: MakeBytes>(
     text: &'a str,
     maker: &mut M,
-) -> Result<Request<'a, M::Bytes>, DecodeError> {
-    let mut request = Request {
-        id: EMPTY,
-        context_id: EMPTY,
-        task_id: EMPTY,
-        payload: None,
-        did: EMPTY,
-        signature: None,
-        metadata: Metadata::default(),
-        role: EMPTY,
-    };
+    request: &mut Request<'a, M::Bytes>,
+) -> Result<(), DecodeError> {
     let mut fields = Fields { maker, flaw: None };
     Scanner::new(text).message(|scanner, key| match request_field(key) {
         Some(Field::Id) => fields.text(scanner, Field::Id, &mut request.id),
@@ -80,34 +84,30 @@ pub fn decode_request<'a, M: MakeBytes>(
         Some(Field::Role) => fields.text(scanner, Field::Role, &mut request.role),
         _ => scanner.value(1).map(drop),
     })?;
-    fields.flaw.map_or(Ok(request), Err)
+    fields.flaw.map_or(Ok(()), Err)
 }
 
-/// Reads a response.
+/// Reads a response into `response`, which is empty before. With a wrong type or bad base64 its other fields are
+/// read all the same.
 ///
 /// # Errors
 ///
-/// As [`decode_request`], with the message's id where that could be read.
+/// As [`decode_request`].
 pub fn decode_response<'a, M: MakeBytes>(
     text: &'a str,
     maker: &mut M,
-) -> Result<Response<'a, M::Bytes>, BadResponse> {
-    let mut response =
-        Response { success: false, message_id: EMPTY, task_id: EMPTY, data: None, error: EMPTY };
+    response: &mut Response<'a, M::Bytes>,
+) -> Result<(), DecodeError> {
     let mut fields = Fields { maker, flaw: None };
-    let read = Scanner::new(text).message(|scanner, key| match response_field(key) {
+    Scanner::new(text).message(|scanner, key| match response_field(key) {
         Some(Field::Success) => fields.bool(scanner, Field::Success, &mut response.success),
         Some(Field::MessageId) => fields.text(scanner, Field::MessageId, &mut response.message_id),
         Some(Field::TaskId) => fields.text(scanner, Field::TaskId, &mut response.task_id),
         Some(Field::Data) => fields.bytes(scanner, Field::Data, &mut response.data),
         Some(Field::Error) => fields.text(scanner, Field::Error, &mut response.error),
         _ => scanner.value(1).map(drop),
-    });
-    match (read, fields.flaw) {
-        (Ok(()), None) => Ok(response),
-        (Ok(()), Some(error)) => Err(BadResponse { error, message_id: response.message_id.into_owned() }),
-        (Err(error), _) => Err(BadResponse { error, message_id: String::new() }),
-    }
+    })?;
+    fields.flaw.map_or(Ok(()), Err)
 }
 
 /// Appends a request as Go writes it, its newline included.
@@ -229,8 +229,15 @@ impl<M: MakeBytes> Fields<'_, M> {
         field: Field,
         place: &mut Cow<'a, str>,
     ) -> Result<(), DecodeError> {
+        if scanner.token()? == b'"' {
+            let raw = scanner.string()?;
+            match raw.plain() {
+                Some(text) => *place = Cow::Borrowed(text),
+                None => unescape(raw, place),
+            }
+            return Ok(());
+        }
         match scanner.value(1)? {
-            Value::String(raw) => *place = escape::read(raw),
             Value::Null => {}
             other => self.wrong_type(field, &other),
         }
@@ -263,7 +270,7 @@ impl<M: MakeBytes> Fields<'_, M> {
             }
         }
         match scanner.value(1)? {
-            Value::String(raw) => match base64::decode(escape::read(raw).as_bytes(), self.maker) {
+            Value::String(raw) => match base64::decode(raw.read().as_bytes(), self.maker) {
                 Ok(bytes) => *place = bytes,
                 Err(Base64Error::Character(at)) => self.flaw(DecodeError::Base64Character(field, at)),
                 Err(Base64Error::Padding) => self.flaw(DecodeError::Base64Padding(field)),
@@ -288,8 +295,11 @@ impl<M: MakeBytes> Fields<'_, M> {
         }
         let start = scanner.position();
         scanner.object(|scanner, _| {
+            if scanner.token()? == b'"' {
+                return scanner.string().map(drop);
+            }
             match scanner.value(2)? {
-                Value::String(_) | Value::Null => {}
+                Value::Null => {}
                 other => self.flaw(DecodeError::MetadataValue(other.kind())),
             }
             Ok(())
@@ -313,47 +323,48 @@ impl<M: MakeBytes> Fields<'_, M> {
     }
 }
 
-fn request_field(key: &str) -> Option<Field> {
-    Some(match key {
-        "id" => Field::Id,
-        "context_id" => Field::ContextId,
-        "task_id" => Field::TaskId,
-        "payload" => Field::Payload,
-        "did" => Field::Did,
-        "signature" => Field::Signature,
-        "metadata" => Field::Metadata,
-        "role" => Field::Role,
-        other => return folded(other, &REQUEST_FIELDS),
+#[inline]
+fn request_field(key: Raw<'_>) -> Option<Field> {
+    Some(match key.plain() {
+        Some("id") => Field::Id,
+        Some("context_id") => Field::ContextId,
+        Some("task_id") => Field::TaskId,
+        Some("payload") => Field::Payload,
+        Some("did") => Field::Did,
+        Some("signature") => Field::Signature,
+        Some("metadata") => Field::Metadata,
+        Some("role") => Field::Role,
+        _ => return folded(key, &REQUEST_FIELDS),
     })
 }
 
-fn response_field(key: &str) -> Option<Field> {
-    Some(match key {
-        "success" => Field::Success,
-        "message_id" => Field::MessageId,
-        "task_id" => Field::TaskId,
-        "data" => Field::Data,
-        "error" => Field::Error,
-        other => return folded(other, &RESPONSE_FIELDS),
+#[inline]
+fn response_field(key: Raw<'_>) -> Option<Field> {
+    Some(match key.plain() {
+        Some("success") => Field::Success,
+        Some("message_id") => Field::MessageId,
+        Some("task_id") => Field::TaskId,
+        Some("data") => Field::Data,
+        Some("error") => Field::Error,
+        _ => return folded(key, &RESPONSE_FIELDS),
     })
 }
 
 /// The field whose key this is after unescaping and Unicode's simple case folding, as Go matches keys.
 #[cold]
-fn folded(key: &str, fields: &[Field]) -> Option<Field> {
-    // The longest key has ten characters, of up to six bytes each as an escape; a flood of long keys ends here.
-    if key.len() > 60 {
-        return None;
-    }
-    let key: String = escape::read(key)
-        .chars()
-        .map(|character| match character {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            other => other.to_ascii_lowercase(),
-        })
-        .collect();
-    fields.iter().copied().find(|field| field.name() == key)
+fn folded(key: Raw<'_>, fields: &[Field]) -> Option<Field> {
+    let key = key.read();
+    let fold = |character| match character {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    fields.iter().copied().find(|field| key.chars().map(fold).eq(field.name().chars()))
+}
+
+#[cold]
+fn unescape<'a>(raw: Raw<'a>, place: &mut Cow<'a, str>) {
+    *place = raw.read();
 }
 
 fn octets<B: AsRef<[u8]>>(bytes: Option<&B>) -> &[u8] {
@@ -413,8 +424,13 @@ mod tests {
         }
     }
 
+    fn read(text: &str) -> Result<Request<'_, Vec<u8>>, DecodeError> {
+        let mut request = Request::default();
+        decode_request(text, &mut Plain, &mut request).map(|()| request)
+    }
+
     fn error(text: &str) -> String {
-        decode_request(text, &mut Plain).unwrap_err().to_string()
+        read(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -435,10 +451,11 @@ mod tests {
         ] {
             assert_eq!(error(text), expected, "{text}");
         }
-        let bad = decode_response(r#"{"success":"x","message_id":"m"}"#, &mut Plain).unwrap_err();
-        assert_eq!(bad.error.to_string(), "success: expected a bool, found string");
-        assert_eq!(bad.message_id, "m");
-        assert_eq!(decode_response(r#"{"message_id":"m""#, &mut Plain).unwrap_err().message_id, "");
+        let mut response = Response::default();
+        let bad =
+            decode_response(r#"{"success":"x","message_id":"m"}"#, &mut Plain, &mut response).unwrap_err();
+        assert_eq!(bad.to_string(), "success: expected a bool, found string");
+        assert_eq!(response.message_id, "m");
     }
 
     #[test]
@@ -457,9 +474,9 @@ mod tests {
     fn keys_fold_as_in_go() {
         for key in ["task_id", "TASK_ID", "ta\u{17f}\u{212a}_id", r"tas\u006B_id", r"\u0074ask_id"] {
             let text = format!(r#"{{"{key}":"t"}}"#);
-            assert_eq!(decode_request(&text, &mut Plain).unwrap().task_id, "t", "{key}");
+            assert_eq!(read(&text).unwrap().task_id, "t", "{key}");
         }
-        assert_eq!(decode_request(r#"{"task id":"t","taskid":"t"}"#, &mut Plain).unwrap().task_id, "");
+        assert_eq!(read(r#"{"task id":"t","taskid":"t"}"#).unwrap().task_id, "");
     }
 
     #[test]

@@ -43,14 +43,14 @@ fn some(bytes: Vec<u8>) -> Option<Vec<u8>> {
     (!bytes.is_empty()).then_some(bytes)
 }
 
-fn request(value: &Value) -> (BTreeMap<String, String>, Request<'_, Vec<u8>>) {
+fn request(value: &Value) -> Request<'_, Vec<u8>> {
     let metadata: BTreeMap<String, String> = match value["metadata"].as_object() {
         None => BTreeMap::new(),
         Some(entries) => {
             entries.iter().map(|(key, _)| (key.clone(), text(&value["metadata"], key).into())).collect()
         }
     };
-    let request = Request {
+    Request {
         id: text(value, "id").into(),
         context_id: text(value, "context_id").into(),
         task_id: text(value, "task_id").into(),
@@ -59,8 +59,7 @@ fn request(value: &Value) -> (BTreeMap<String, String>, Request<'_, Vec<u8>>) {
         signature: some(bytes(value, "signature")),
         metadata: Metadata::from_pairs(metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
         role: text(value, "role").into(),
-    };
-    (metadata, request)
+    }
 }
 
 fn response(value: &Value) -> Response<'_, Vec<u8>> {
@@ -84,7 +83,7 @@ fn writes_what_go_writes() {
         }
         let mut written = Vec::new();
         match text(&case, "kind") {
-            "message" => encode_request(&request(value).1, &mut written),
+            "message" => encode_request(&request(value), &mut written),
             _ => encode_response(&response(value), &mut written),
         }
         assert_eq!(written.len() as u64, case["wire_len"], "{name}");
@@ -166,11 +165,13 @@ fn reads_what_go_reads_and_refuses_what_it_refuses() {
             continue;
         };
         if text(case, "kind") == "message" {
-            let read = decode_request(&wire, &mut Plain).map(|read| request_fields(&read));
-            judge(case, read, |value| request_fields(&request(value).1));
+            let mut read = Request::default();
+            let outcome = decode_request(&wire, &mut Plain, &mut read).map(|()| request_fields(&read));
+            judge(case, outcome, |value| request_fields(&request(value)));
         } else {
-            let read = decode_response(&wire, &mut Plain).map_err(|bad| bad.error);
-            judge(case, read.map(|read| response_fields(&read)), |value| response_fields(&response(value)));
+            let mut read = Response::default();
+            let outcome = decode_response(&wire, &mut Plain, &mut read).map(|()| response_fields(&read));
+            judge(case, outcome, |value| response_fields(&response(value)));
         }
     }
 }

@@ -32,8 +32,9 @@ type Answer<'py> =
 #[pyfunction]
 pub(crate) fn decode_message<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Message<'py>> {
     let data = octets(data)?;
-    let request = text(data.as_bytes())
-        .and_then(|text| wire::decode_request(text, &mut Delivery::new(py)))
+    let mut request = Request::default();
+    text(data.as_bytes())
+        .and_then(|text| wire::decode_request(text, &mut Delivery::new(py), &mut request))
         .map_err(|error| raised(py, error))?;
     Ok((
         PyString::new(py, &request.id),
@@ -54,8 +55,9 @@ pub(crate) fn decode_message<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> 
 #[pyfunction]
 pub(crate) fn decode_response<'py>(py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Answer<'py>> {
     let data = octets(data)?;
-    let response = text(data.as_bytes())
-        .and_then(|text| wire::decode_response(text, &mut Delivery::new(py)).map_err(|bad| bad.error))
+    let mut response = Response::default();
+    text(data.as_bytes())
+        .and_then(|text| wire::decode_response(text, &mut Delivery::new(py), &mut response))
         .map_err(|error| raised(py, error))?;
     Ok((
         response.success,

@@ -12,6 +12,7 @@ use crate::fields::{octets, type_name};
 use crate::message::SecureMessage;
 use crate::random::System;
 use crate::response::Response;
+use crate::spare;
 
 /// An open connection, from behind the opening handshake to the close frame.
 ///
@@ -56,7 +57,9 @@ impl Connection {
         let py = slf.py();
         let data = octets(data)?;
         let mut delivery = Delivery::new(py);
-        slf.try_borrow_mut()?.core.receive_data(data.as_bytes(), &mut delivery);
+        let mut buffer = spare::take();
+        slf.try_borrow_mut()?.core.receive_data(data.as_bytes(), &mut buffer, &mut delivery);
+        spare::give(buffer);
         list(py, delivery.received())
     }
 
@@ -85,6 +88,7 @@ impl Connection {
         let request = message.request(py)?;
         let call = Call { waiter, id: message.id.clone_ref(py) };
         let mut connection = slf.try_borrow_mut()?;
+        connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);
         let buffered = connection.core.buffered();
         drop(connection);
@@ -124,6 +128,7 @@ impl Connection {
         let message = message.get();
         let (id, task_id) = (message.id.to_str(py)?, message.task_id.to_str(py)?);
         let mut connection = slf.try_borrow_mut()?;
+        connection.lend_buffer();
         let sent = connection.core.send_response(id, task_id, response);
         let buffered = connection.core.buffered();
         drop(connection);
@@ -196,7 +201,10 @@ impl Connection {
 
     /// Everything that is to be written, which is then forgotten here.
     fn data_to_send<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.core.data_to_send())
+        let data = self.core.data_to_send();
+        let bytes = PyBytes::new(py, &data);
+        spare::give(data);
+        bytes
     }
 
     /// Bytes that `data_to_send` would return.
@@ -265,6 +273,14 @@ impl Connection {
 
     fn __clear__(&mut self) {
         drop(self.core.abandon());
+    }
+}
+
+impl Connection {
+    fn lend_buffer(&mut self) {
+        if self.core.buffered() == 0 {
+            self.core.lend(spare::take());
+        }
     }
 }
 

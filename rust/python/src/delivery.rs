@@ -5,7 +5,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use sage_ws_core::{CloseCode, DecodeError, Event, MakeBytes};
+use sage_ws_core::{CloseCode, DecodeError, Event, MakeBytes, Request};
 
 use crate::errors::{CLOSING, PONG, UNDECODABLE, decode_error};
 use crate::message::SecureMessage;
@@ -21,6 +21,27 @@ pub(crate) struct Call {
 pub(crate) struct Delivery<'py> {
     py: Python<'py>,
     received: Vec<Received>,
+    /// The strings that one connection's messages mostly have in common, as the message before had them.
+    did: Repeated,
+    context_id: Repeated,
+    task_id: Repeated,
+    role: Repeated,
+}
+
+/// A string that is made anew only when it differs from the last one.
+struct Repeated(Option<Py<PyString>>);
+
+impl Repeated {
+    fn text(&mut self, py: Python<'_>, text: &str) -> Py<PyString> {
+        match &self.0 {
+            Some(last) if last.to_str(py).is_ok_and(|last| last == text) => last.clone_ref(py),
+            _ => {
+                let fresh = PyString::new(py, text).unbind();
+                self.0 = Some(fresh.clone_ref(py));
+                fresh
+            }
+        }
+    }
 }
 
 pub(crate) enum Received {
@@ -36,7 +57,28 @@ pub(crate) enum Received {
 
 impl<'py> Delivery<'py> {
     pub(crate) const fn new(py: Python<'py>) -> Self {
-        Self { py, received: Vec::new() }
+        Self {
+            py,
+            received: Vec::new(),
+            did: Repeated(None),
+            context_id: Repeated(None),
+            task_id: Repeated(None),
+            role: Repeated(None),
+        }
+    }
+
+    fn message(&mut self, request: &mut Request<'_, Py<PyBytes>>) -> SecureMessage {
+        let py = self.py;
+        SecureMessage::received(
+            request.payload.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
+            self.did.text(py, &request.did),
+            PyString::new(py, &request.id).unbind(),
+            request.signature.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
+            self.context_id.text(py, &request.context_id),
+            self.task_id.text(py, &request.task_id),
+            request.metadata.to_owned(),
+            self.role.text(py, &request.role),
+        )
     }
 
     pub(crate) fn received(self) -> Vec<Received> {
@@ -62,14 +104,14 @@ impl sage_ws_core::Delivery for Delivery<'_> {
 
     fn deliver(&mut self, event: Event<'_, Call, Py<PyBytes>>) {
         let py = self.py;
-        self.received.push(match event {
-            Event::Request(request) => Received::Message(SecureMessage::received(py, request)),
+        let received = match event {
+            Event::Request(request) => Received::Message(self.message(request)),
             Event::Answer(call, response) => {
                 let response = Response {
                     success: response.success,
                     message_id: call.id,
                     task_id: PyString::new(py, &response.task_id).unbind(),
-                    data: response.data.unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
+                    data: response.data.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
                     error: PyString::new(py, &response.error).unbind(),
                 };
                 Received::Answer(call.waiter, response)
@@ -80,7 +122,8 @@ impl sage_ws_core::Delivery for Delivery<'_> {
             Event::Binary(bytes) => Received::Binary(PyBytes::new(py, bytes).unbind()),
             Event::Pong(payload) => Received::Pong(PyBytes::new(py, payload).unbind()),
             Event::Closing { code, reason, by_peer } => Received::Closing(code, reason.to_owned(), by_peer),
-        });
+        };
+        self.received.push(received);
     }
 }
 

@@ -46,3 +46,4 @@ mod fields;
 mod message;
 mod random;
 mod response;
+mod spare;

@@ -47,21 +47,20 @@ pub(crate) struct SecureMessage {
 }
 
 impl SecureMessage {
-    /// From the wire.
-    pub(crate) fn received(py: Python<'_>, request: Request<'_, Py<PyBytes>>) -> Self {
-        let text = |text: &str| PyString::new(py, text).unbind();
-        let bytes = |bytes: Option<Py<PyBytes>>| bytes.unwrap_or_else(|| PyBytes::new(py, b"").unbind());
-        Self {
-            payload: bytes(request.payload),
-            did: text(&request.did),
-            id: text(&request.id),
-            signature: bytes(request.signature),
-            context_id: text(&request.context_id),
-            task_id: text(&request.task_id),
-            role: text(&request.role),
-            entries: request.metadata.into_owned(),
-            metadata: PyOnceLock::new(),
-        }
+    /// From the wire, where all has its type.
+    #[allow(clippy::too_many_arguments)] // the constructor's order
+    pub(crate) const fn received(
+        payload: Py<PyBytes>,
+        did: Py<PyString>,
+        id: Py<PyString>,
+        signature: Py<PyBytes>,
+        context_id: Py<PyString>,
+        task_id: Py<PyString>,
+        entries: Metadata<'static>,
+        role: Py<PyString>,
+    ) -> Self {
+        let metadata = PyOnceLock::new();
+        Self { payload, did, id, signature, context_id, task_id, role, entries, metadata }
     }
 
     /// As the core takes it.
