@@ -19,22 +19,25 @@ def encode(data: bytes) -> bytes:
     return b2a_base64(data, newline=False)
 
 
+def decode_line(text: str) -> bytes | None:
+    """The bytes that `text` stands for, if it is base64 on one line."""
+    try:
+        data = a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+    # Some versions pass over too much padding, so what came out must account for what went in.
+    return data if (len(data) + 2) // 3 * 4 == len(text) else None
+
+
 def decode(text: str) -> bytes:
     """The bytes that `text` stands for.
 
     Raises:
         Base64Error: for a character outside the alphabet, with its offset, or for wrong padding.
     """
-    try:
-        data = a2b_base64(text, strict_mode=True)
-    except ValueError:
-        return _decode_unusual(text)
-    # Some versions pass over too much padding, so what came out must account for what went in.
-    return data if (len(data) + 2) // 3 * 4 == len(text) else _decode_unusual(text)
-
-
-def _decode_unusual(text: str) -> bytes:
-    """With line breaks, or not base64 at all."""
+    data = decode_line(text)
+    if data is not None:
+        return data
     illegal = _ILLEGAL.search(text)
     if illegal:
         # All before it is ASCII: characters are bytes.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from codecs import utf_8_decode
-from io import StringIO
 
 from sage_ws._core._pure.close import Failure
 from sage_ws.errors import DecodeError

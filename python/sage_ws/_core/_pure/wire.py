@@ -19,7 +19,7 @@ from json import JSONDecoder
 from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn, cast
 
-from sage_ws._core._pure import base64
+from sage_ws._core._pure import base64, canonical
 from sage_ws._core._pure.utf8 import decode_binary
 from sage_ws.errors import DecodeError
 
@@ -56,8 +56,6 @@ _RESPONSE: Final = {
     "data": _BYTES,
     "error": _STRING,
 }
-_message_keys = _MESSAGE.keys()
-_response_keys = _RESPONSE.keys()
 
 _lone_surrogates = re.compile("[\ud800-\udfff]")
 
@@ -103,37 +101,10 @@ def read_message(text: str) -> tuple[Message, DecodeError | None]:
     Raises:
         DecodeError: for what is not JSON.
     """
+    message = canonical.read_message(text)
+    if message:
+        return message, None
     pairs = _read_object(text)
-    found = dict(pairs)
-    if len(found) == len(pairs) and _message_keys >= found.keys() and "\\" not in text:
-        look = found.get
-        message_id = look("id", "")
-        context_id = look("context_id", "")
-        task_id = look("task_id", "")
-        payload = look("payload", "")
-        did = look("did", "")
-        signature = look("signature", "")
-        metadata = look("metadata", ())
-        role = look("role", "")
-        if (
-            message_id.__class__ is str
-            and context_id.__class__ is str
-            and task_id.__class__ is str
-            and payload.__class__ is str
-            and did.__class__ is str
-            and (signature is None or signature.__class__ is str)
-            and metadata.__class__ is tuple
-            and role.__class__ is str
-        ):
-            try:
-                content = base64.decode(payload)
-                signed = base64.decode(signature) if signature else b""
-                entries = dict(metadata)
-                "".join(entries.values())
-            except (base64.Base64Error, TypeError):
-                pass  # pair by pair, it gets its place among the errors, or is a null
-            else:
-                return (message_id, context_id, task_id, content, did, signed, entries, role), None
     fields: dict[str, Any] = dict.fromkeys(_MESSAGE, "")
     fields.update(payload=b"", signature=b"", metadata={})
     error = _read_pairs(text, pairs, _MESSAGE, fields)
@@ -146,26 +117,10 @@ def read_response(text: str) -> tuple[Answer, DecodeError | None]:
     Raises:
         DecodeError: for what is not JSON.
     """
+    answer = canonical.read_response(text)
+    if answer:
+        return answer, None
     pairs = _read_object(text)
-    found = dict(pairs)
-    if len(found) == len(pairs) and _response_keys >= found.keys() and "\\" not in text:
-        look = found.get
-        success = look("success", False)
-        message_id = look("message_id", "")
-        task_id = look("task_id", "")
-        data = look("data", "")
-        reason = look("error", "")
-        if (
-            success.__class__ is bool
-            and message_id.__class__ is str
-            and task_id.__class__ is str
-            and data.__class__ is str
-            and reason.__class__ is str
-        ):
-            try:
-                return (success, message_id, task_id, base64.decode(data), reason), None
-            except base64.Base64Error:
-                pass  # pair by pair, it gets its place among the errors
     fields: dict[str, Any] = dict.fromkeys(_RESPONSE, "")
     fields.update(success=False, data=b"")
     error = _read_pairs(text, pairs, _RESPONSE, fields)
@@ -268,7 +223,7 @@ def _field(name: str, expected: str, value: object, before: Any) -> object:
     if isinstance(value, bool) and expected is _BOOL:
         return value
     if isinstance(value, str) and expected in {_STRING, _BYTES}:
-        whole = _lone_surrogates.sub("\ufffd", value)
+        whole = _without_surrogates(value)
         if expected is _STRING:
             return whole
         try:
@@ -283,7 +238,12 @@ def _merge(pairs: Pairs, metadata: dict[str, str]) -> None:
         if not (entry is None or isinstance(entry, str)):
             found = _kind(entry)
             raise DecodeError(f"metadata: expected {_ENTRIES}, found {found} in a value", field="metadata")
-        metadata[_lone_surrogates.sub("\ufffd", key)] = _lone_surrogates.sub("\ufffd", entry or "")
+        metadata[_without_surrogates(key)] = _without_surrogates(entry or "")
+
+
+def _without_surrogates(text: str) -> str:
+    """As Go: an escape that stands for a surrogate without its other half is U+FFFD."""
+    return text if text.isascii() else _lone_surrogates.sub("\ufffd", text)
 
 
 # ── encode ─────────────────────────────────────────────────────────────────────────────
