@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
+from time import perf_counter
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.calls import ClientLink
@@ -386,10 +387,10 @@ class Client:
             ConnectionError: the connection ended before the pong.
         """
         await self.connect()
-        link, loop = self._link, self._loop
-        if link is None or loop is None:
+        link = self._link
+        if link is None:
             raise ConnectionError("the connection was lost before the ping could leave")
-        begun = loop.time()
+        begun = perf_counter()
         return await link.ping(os.urandom(8)) - begun
 
     # ── losing and closing ────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from math import inf
+from time import perf_counter
 from typing import Any, NamedTuple, cast
 
 from sage_ws._core import Connection
@@ -220,7 +221,7 @@ class Link(asyncio.Protocol):
         if isinstance(event, Pong):
             waiter = self._pings.pop(event.payload, None) if self._pings else None
             if waiter is not None and not waiter.done():
-                waiter.set_result(self._time())
+                waiter.set_result(perf_counter())  # the loop's time is cached, by uvloop to the millisecond
         elif isinstance(event, Undecodable):
             logger.warning("undecodable message from the peer: %s", event.error)
         elif isinstance(event, Closing):
@@ -307,7 +308,7 @@ class Link(asyncio.Protocol):
         """Send a ping and wait for its pong (RFC 6455 §5.5.2).
 
         Returns:
-            Loop time at which the pong came.
+            `time.perf_counter` at which the pong came.
 
         Raises:
             ConnectionError: the connection ended first.
