@@ -16,7 +16,8 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.version.split()[0])')
 # What the build front would build, by its own word.
 BUILD = $(shell PYTHONPATH=build_backend PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -c 'import sage_ws_build; print(sage_ws_build.choose())' 2>/dev/null)
 NATIVE = $(filter native,$(BUILD))
-RUST_ENV = PYO3_PYTHON=$(abspath $(BIN))/python
+# Without make's flags: cargo has its own idea of how many jobs run at once.
+RUST_ENV = MAKEFLAGS= PYO3_PYTHON=$(abspath $(BIN))/python
 BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
@@ -99,20 +100,21 @@ bench: $(VENV)/.ready-bench.$(MODE)
 
 # ── checks ─────────────────────────────────────────────────────────────────────────────
 lint: $(VENV)/.ready-lint.$(MODE)
+	@$(MAKE) --no-print-directory --keep-going check-style check-types check-imports check-stub \
+		$(if $(NATIVE),check-extension check-rust)
+	$(if $(NATIVE),,@echo "no Rust toolchain: neither the extension nor its sources were checked")
+
+.PHONY: check-style check-types check-imports check-stub check-extension check-rust
+check-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types:
 	$(BIN)/mypy --strict
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check-imports:
 	$(BIN)/lint-imports
-	$(call write-stub,$(VENV)/_rust.pyi)
-	diff --unified $(STUB) $(VENV)/_rust.pyi
-ifneq ($(NATIVE),)
-	$(BIN)/stubtest sage_ws._core._rust --mypy-config-file pyproject.toml
-	cargo fmt --all --check
-	$(RUST_ENV) cargo clippy --workspace --all-targets --quiet -- --deny warnings
-else
-	@echo "no Rust toolchain: the stub and the Rust sources are not checked"
-endif
 
 # The committed stub is what its generator writes today, and what the compiled extension is.
 STUB := python/sage_ws/_core/_rust.pyi
@@ -124,6 +126,18 @@ endef
 stub: $(VENV)/.ready-lint.$(MODE)
 	$(call write-stub,$(STUB))
 
+check-stub:
+	$(call write-stub,$(VENV)/_rust.pyi)
+	diff --unified $(STUB) $(VENV)/_rust.pyi
+
+check-extension:
+	$(BIN)/stubtest sage_ws._core._rust --mypy-config-file pyproject.toml
+
+check-rust:
+	cargo fmt --all --check
+	$(RUST_ENV) cargo clippy --workspace --all-targets --quiet -- --deny warnings
+
+# ── pages ──────────────────────────────────────────────────────────────────────────────
 docs: $(VENV)/.ready-docs.$(MODE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
