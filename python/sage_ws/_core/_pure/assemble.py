@@ -6,6 +6,8 @@ header claims. TEXT is judged part by part as it arrives, so that a bad byte is 
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from sage_ws._core._pure.close import Failure
 from sage_ws._core._pure.frame import CONTINUATION, TEXT
 from sage_ws._core._pure.utf8 import Utf8, decode_text
@@ -24,7 +26,7 @@ class Assembly:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.opcode = CONTINUATION
-        self._fragments = bytearray()
+        self._fragments = BytesIO()
         self._text = Utf8()
 
     def admit(self, opcode: int, length: int) -> None:
@@ -39,7 +41,7 @@ class Assembly:
                 raise Failure(1002, "continuation without a message")
         elif self.opcode:
             raise Failure(1002, "new message inside fragments")
-        if self.limit is not None and len(self._fragments) + length > self.limit:
+        if self.limit is not None and self._fragments.tell() + length > self.limit:
             raise Failure(1009, f"message over {self.limit} bytes")
 
     def open(self, opcode: int) -> None:
@@ -53,7 +55,7 @@ class Assembly:
         Raises:
             Failure: 1007, for invalid UTF-8 in TEXT.
         """
-        self._fragments += part
+        self._fragments.write(part)
         if self.opcode == TEXT:
             self._text.push(part)
 
@@ -63,8 +65,10 @@ class Assembly:
         Raises:
             Failure: 1007, when TEXT ends inside a sequence.
         """
-        message = decode_text(self._fragments) if self.opcode == TEXT else bytes(self._fragments)
+        # Handed out as it is, not copied: that is why it is no bytearray.
+        payload = self._fragments.getvalue()
+        message = decode_text(payload) if self.opcode == TEXT else payload
         self.opcode = CONTINUATION
-        self._fragments = bytearray()
+        self._fragments = BytesIO()
         self._text = Utf8()
         return message
