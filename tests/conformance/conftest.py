@@ -7,7 +7,12 @@ are naive on purpose: byte by byte, as RFC 6455 §5.2 reads.
 
 from __future__ import annotations
 
+import json
+import pathlib
 import random
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -242,3 +247,55 @@ def client() -> Endpoint:
 @pytest.fixture
 def server() -> Endpoint:
     return Endpoint("server")
+
+
+# ── memory ────────────────────────────────────────────────────────────────────────────
+# Measured in a process of its own, where nobody else's garbage makes room or noise.
+MEASURED = """
+import gc, json, sys
+from sage_ws._core import Connection, decode_message, decode_response
+from sage_ws.errors import DecodeError
+
+TEXT, BINARY, PING = 1, 2, 9
+masks = {role!r} == "server"
+
+def frame(opcode, payload=b"", *, fin=True, claims=None):
+    length = len(payload) if claims is None else claims
+    form, extended = (length, 0) if length < 126 else (126, 2) if length < 1 << 16 else (127, 8)
+    head = bytes([fin << 7 | opcode, masks << 7 | form]) + length.to_bytes(8, "big")[8 - extended :]
+    return head + (bytes(4) if masks else b"") + payload  # a key of zeros: the payload stays as it is
+
+def connection(**options):
+    return Connection({role!r}, **options)
+
+def memory(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+
+def grown(act):
+    gc.collect()
+    with open("/proc/self/clear_refs", "w") as peak:
+        peak.write("5")
+    before = memory("VmRSS")
+    result = act()
+    print(json.dumps([memory("VmHWM") - before, result]))
+
+"""
+
+Measure = Callable[[str, str], tuple[int, Any]]
+
+
+@pytest.fixture(scope="session")
+def measure() -> Measure:
+    """Run a script that calls `grown`: bytes by which it grew at its peak, and what its action returned."""
+    if not pathlib.Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak of a process's memory is reset through Linux's /proc")
+
+    def run(script: str, role: str) -> tuple[int, Any]:
+        program = MEASURED.replace("{role!r}", repr(role)) + textwrap.dedent(script)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=50)
+        assert done.returncode == 0, done.stderr.decode()
+        growth, result = json.loads(done.stdout)
+        return growth, result
+
+    return run
