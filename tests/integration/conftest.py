@@ -208,7 +208,7 @@ class LyingServer:
             await self._script(peer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away in the middle of the script
-        except Exception as error:  # noqa: BLE001  # raised by the fixture
+        except Exception as error:  # raised by the fixture
             self.failures.append(error)
         finally:
             peer.writer.close()
@@ -289,7 +289,7 @@ def raw_client() -> Callable[..., AbstractAsyncContextManager[Peer]]:
 def http_status(
     raw_client: Callable[..., AbstractAsyncContextManager[Peer]],
 ) -> Callable[..., Awaitable[tuple[int, bytes]]]:
-    """``status, answer = await http_status(port, request)``: what a server says to these bytes, to its end."""
+    """``status, answer = await http_status(port, request)``: all that a server says to these bytes."""
 
     async def ask(port: int, request: bytes, **options: Any) -> tuple[int, bytes]:
         async with raw_client(port, handshake=False, **options) as peer:

@@ -202,10 +202,11 @@ class TestCorrelation:
         chunks: list[int] = []
 
         async def reading(peer: Any) -> None:
-            while not chunks or sum(chunks) < 20 * size:
-                chunk = await peer.reader.read(1 << 16)
-                size = 2 + 4 + (chunk[1] & 0x7F) if not chunks else size
-                chunks.append(len(chunk))
+            chunk = await peer.reader.read(1 << 16)
+            size = 2 + 4 + (chunk[1] & 0x7F)
+            chunks.append(len(chunk))
+            while sum(chunks) < 20 * size:
+                chunks.append(len(await peer.reader.read(1 << 16)))
             peer.close_frame(1000)
             await peer.read_close()
 
@@ -251,7 +252,7 @@ class TestTimeouts:
 
     async def test_a_calls_own_timeout_may_be_longer_or_none(self, lying_server: Any) -> None:
         async def slow(peer: Any) -> None:
-            first, second, third = [await peer.read_json() for _ in range(3)]
+            first, second, _ = [await peer.read_json() for _ in range(3)]
             expired.append(await expiring)
             peer.answer(first["id"], b"late but awaited")
             peer.answer(second["id"], b"without end")
@@ -355,7 +356,7 @@ class TestCancellation:
             answers_came = client._answers_came
 
             def taking_over() -> None:
-                # the answer is there and its caller has not run yet: the id goes to another, the caller is cancelled
+                # the answer is there, its caller has not run yet: the id goes to another, and he is cancelled
                 answers_came()
                 if not second:
                     second.append(link.send(message(b"two", id="m-1"), float("inf")))
@@ -365,8 +366,7 @@ class TestCancellation:
             first = asyncio.create_task(client.send(message(b"one", id="m-1")))
             await asyncio.wait([first])
             assert first.cancelled()
-            assert client.stats()["pending"] == 1
-            assert (await second[0]).data == b"two"
+            assert (await asyncio.wait_for(second[0], 5)).data == b"two"
 
     async def test_thousands_of_cancelled_calls_cost_nothing_later(self, lying_server: Any) -> None:
         async def echo_late(peer: Any) -> None:
@@ -731,7 +731,7 @@ class TestOwnership:
                 for method in (client.connect, lambda: client.send(message()), client.drain):
                     try:
                         asyncio.run(method())
-                    except BaseException as error:
+                    except RuntimeError as error:
                         errors.append(error)
 
             thread = threading.Thread(target=elsewhere)
@@ -755,7 +755,7 @@ class TestOwnership:
                     loop = asyncio.new_event_loop()
                     try:
                         loop.run_until_complete(method())
-                    except BaseException as error:
+                    except ClosedError as error:
                         said.append(type(error).__name__)
                     loop.run_until_complete(client.close())
                 os.write(write, " ".join(said).encode())
@@ -787,10 +787,13 @@ class TestStream:
         async def silent(peer: Any) -> None:
             await peer.until_closed()
 
-        async with lying_server(silent) as server, connect(server.url) as client:
-            async with client.stream(message(), timeout=0.03) as parts:
-                with pytest.raises(ReadTimeoutError):
-                    await anext(parts)
+        async with (
+            lying_server(silent) as server,
+            connect(server.url) as client,
+            client.stream(message(), timeout=0.03) as parts,
+        ):
+            with pytest.raises(ReadTimeoutError):
+                await anext(parts)
 
 
 class TestPing:
