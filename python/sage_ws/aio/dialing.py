@@ -50,6 +50,8 @@ class Address:
             raise ValueError(f"url must start with ws:// or wss://, not {url!r}")
         if not parts.hostname:
             raise ValueError(f"url names no host: {url!r}")
+        if port == 0:
+            raise ValueError(f"url names port 0, which nobody listens on: {url!r}")
         if parts.fragment:
             raise ValueError(f"url must hold no fragment (RFC 6455 §3): {url!r}")
         if any(character <= " " or character == "\x7f" for character in url):
