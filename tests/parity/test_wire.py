@@ -33,7 +33,7 @@ Outcome = tuple[Any, ...]
 def _outcome(function: Callable[..., Any], *arguments: Any) -> Outcome:
     try:
         return "returned", function(*arguments)
-    except Exception as error:  # noqa: BLE001 -- whatever one raises, the other must
+    except Exception as error:
         return "raised", type(error), str(error), getattr(error, "field", None)
 
 
