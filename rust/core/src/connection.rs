@@ -243,7 +243,9 @@ impl<W, R: Random> Connection<W, R> {
         }
         self.spoken = true;
         let Some((waiter, key)) = self.pending.remove(&response.message_id) else {
-            if !self.forget_keepalive(&response.message_id) {
+            // A server's keepalive is a success that answers no message.
+            let keepalive = response.message_id.is_empty() && response.success;
+            if !keepalive && !self.forget_keepalive(&response.message_id) {
                 self.counters.late += 1;
             }
             return;
@@ -374,21 +376,16 @@ impl<W, R: Random> Connection<W, R> {
         if self.closed {
             return;
         }
-        let id = uuid4(&mut self.random);
         match self.role {
             Role::Server => {
-                let response = Response::<&[u8]> {
-                    success: true,
-                    message_id: Cow::Borrowed(id.as_str()),
-                    ..Response::default()
-                };
-                self.write_response(&response);
+                self.write_response(&Response::<&[u8]> { success: true, ..Response::default() });
             }
             Role::Client if self.did.is_empty() => {}
             Role::Client => {
                 if self.keepalives.len() == KEEPALIVES {
                     self.keepalives.remove(0);
                 }
+                let id = uuid4(&mut self.random);
                 self.keepalives.push(id.as_str().into());
                 let did = std::mem::take(&mut self.did);
                 let request = Request::<&[u8]> {

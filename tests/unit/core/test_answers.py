@@ -327,3 +327,11 @@ def test_pongs_and_answers_in_order(client: Any) -> None:
     answer = client.frame(TEXT, encode_response(True, "m-1", "", b"", ""))
     received = client.receive(client.frame(PONG, b"1"), answer, client.frame(PONG, b"2"))
     assert received == [Pong(b"1"), ("waiter", Response(True, "m-1", "task")), Pong(b"2")]
+
+
+def test_a_server_s_keepalive_counts_as_nothing(client: Any) -> None:
+    assert _answer(client, encode_response(True, "", "", b"", "")) == []
+    assert client.connection.counters()["late"] == 0
+    # but an error that names no message is the peer's answer to something that it could not read
+    assert _answer(client, encode_response(False, "", "", b"", "not JSON")) == []
+    assert client.connection.counters()["late"] == 1

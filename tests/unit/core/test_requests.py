@@ -200,12 +200,7 @@ def test_a_response_over_the_limit(make_endpoint: Callable[..., Any]) -> None:
 def test_a_keepalive_is_an_answer_to_nothing(server: Any) -> None:
     size = server.connection.send_keepalive()
     assert size == server.connection.buffered
-    server.connection.send_keepalive()
-    first, second = _answers(server)
-    assert first.keys() == {"success", "message_id"}
-    assert first["success"] is True
-    assert len(first["message_id"]) == 36
-    assert first["message_id"] != second["message_id"]
+    assert _answers(server) == [{"success": True, "message_id": ""}]
     assert server.connection.counters()["sent"] == 0
 
 

@@ -239,7 +239,7 @@ class Connection:
             received.append((waiting[0], response))
         elif message_id in self._keepalives:
             del self._keepalives[message_id]
-        else:
+        elif message_id or not success:  # a server's keepalive is a success that answers no message
             self._late += 1
 
     def _refuse(self, error: errors.DecodeError, received: list[Any]) -> None:
@@ -347,13 +347,13 @@ class Connection:
         """
         if self._close_sent:
             return self._buffered
-        fresh = random.message_id()
         if not self._client:
-            return self._write(TEXT, wire.write_response(True, fresh, "", b"", ""))
+            return self._write(TEXT, wire.write_response(True, "", "", b"", ""))
         if not self._did:
             return self._buffered
         if len(self._keepalives) == _MOST_KEEPALIVES:
             del self._keepalives[next(iter(self._keepalives))]
+        fresh = random.message_id()
         self._keepalives[fresh] = None
         payload = wire.write_message(fresh, "", "", b"", self._did, b"", {}, "")
         # Over the limit it is let be: nobody waits for it who could be told.
