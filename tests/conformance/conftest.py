@@ -239,6 +239,12 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     return Endpoint(request.param)
 
 
+@pytest.fixture(scope="session")
+def endpoint_for() -> Callable[[Role], Endpoint]:
+    """For cases that bring their role along."""
+    return Endpoint
+
+
 @pytest.fixture
 def client() -> Endpoint:
     return Endpoint("client")

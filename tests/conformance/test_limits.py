@@ -1,4 +1,4 @@
-"""Limits are exact and judged by headers; memory follows the bytes that came (RELIABILITY.md; §7.4.1, §10.4)."""
+"""Limits are exact and judged by headers; memory follows the bytes that came (RFC 6455 §10.4)."""
 
 from __future__ import annotations
 
