@@ -110,9 +110,8 @@ class Client:
         """
         self._check_usable()
         if self._link is None:
-            timeout = self._settings.dial_timeout
             try:
-                async with asyncio.timeout(timeout if self._retries else None):
+                async with asyncio.timeout_at(self._leave_by()):
                     await self._turn(front=True)
             except DialError as error:
                 raise _again(error) from error.__cause__
@@ -120,7 +119,7 @@ class Client:
                 raise ClosedError(str(error)) from None
             except TimeoutError:
                 raise DialTimeoutError(
-                    f"could not reach {self._address} within {timeout} s"
+                    f"could not reach {self._address} within {self._settings.dial_timeout} s"
                 ) from self._dial_error
             self._granted -= 1
             self._changed()
@@ -139,6 +138,14 @@ class Client:
     def _retries(self) -> bool:
         """Whether a failed dial is followed by another."""
         return self._was_connected or self._settings.wait_for_ready
+
+    def _leave_by(self) -> float | None:
+        """Loop time by which what has no timeout of its own must have its connection; None for no limit."""
+        assert self._loop is not None
+        limit = self._settings.dial_timeout
+        if limit is not None and self._link is None and not self._retries:
+            limit += FIRST_DIAL_GRACE
+        return None if limit is None else self._loop.time() + limit
 
     def _check_usable(self) -> None:
         """Refuse what cannot work: another loop or thread, a forked child, a closed client."""
@@ -287,18 +294,14 @@ class Client:
             error.message_id = message.id
             raise
         assert self._loop is not None
-        now = self._loop.time()
         if timeout is UNSET:
-            limit = self._settings.dial_timeout
-            leave_by = inf if limit is None else now + limit
-            if self._link is None and not self._retries:
-                leave_by += FIRST_DIAL_GRACE
+            leave_by = self._leave_by()
         else:
-            leave_by = inf if timeout is None else now + timeout
+            leave_by = None if timeout is None else self._loop.time() + timeout
         front = False
         while (link := self._link) is None or front or self._queue or not self._has_room(link):
             try:
-                async with asyncio.timeout_at(None if leave_by == inf else leave_by):
+                async with asyncio.timeout_at(leave_by):
                     await self._turn(front=front)
             except DialError as error:
                 self._counts["failed"] += 1
@@ -316,7 +319,9 @@ class Client:
             if link is not None:
                 break
             front = True  # lost between the grant and this step: first in the line for the next connection
-        return link, link.read_deadline() if timeout is UNSET else leave_by
+        if timeout is UNSET:
+            return link, link.read_deadline()
+        return link, inf if leave_by is None else leave_by
 
     def _has_room(self, link: ClientLink) -> bool:
         return not link.blocked and link.connection.pending + self._granted < self._settings.max_pending
@@ -455,6 +460,8 @@ class Client:
             self._move(State.DRAINING)
             if self._link is None:
                 self._fail_queue(ClosedError("the client is draining"))
+            if self._dialing is not None:
+                self._dialing.cancel()
         try:
             async with asyncio.timeout(timeout):
                 while (
@@ -478,6 +485,8 @@ class Client:
             self._move(State.CLOSED)
             self._fail_queue(ClosedError("the client was closed"))
             self._changed()
+            if self._dialing is not None:
+                self._dialing.cancel()
             if self._dialing is None and self._link is None and not self._ending:
                 return
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
@@ -489,7 +498,6 @@ class Client:
             link.begin_close()
             link.give_up("the client was closed")
         if dialing is not None:
-            dialing.cancel()
             await asyncio.wait([dialing])
         while self._ending:  # each within its own close_timeout
             await self._change()
