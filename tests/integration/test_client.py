@@ -484,12 +484,16 @@ class TestMaxPending:
             first.cancel()
             await asyncio.wait([first])
 
-    async def test_it_bounds_the_first_sends_too(self, lying_server: Any) -> None:
+    async def test_it_bounds_the_first_sends_too(
+        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sage_ws.aio.client.FIRST_DIAL_GRACE", 0.1)
+
         async def silent(peer: Any) -> None:
             await peer.until_closed()
 
         async with lying_server(silent) as server:
-            client = Client(server.url, max_pending=1, dial_timeout=0.3, read_timeout=None)
+            client = Client(server.url, max_pending=1, dial_timeout=0.1, read_timeout=None)
             first = asyncio.create_task(client.send(message()))
             await asyncio.sleep(0)
             with pytest.raises(QueueTimeoutError):
