@@ -41,6 +41,15 @@ def pytest_asyncio_loop_factories(
     return _loop_factories()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On uvloop only what awaits: the rest would be what it was in the process with asyncio's loop."""
+    if "uvloop" not in _loop_factories():
+        return
+    awaiting = [item for item in items if item.get_closest_marker("asyncio")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in awaiting])
+    items[:] = awaiting
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     del config
     return f"sage_ws: {sage_ws._core.name} core on {', '.join(_loop_factories())}"
