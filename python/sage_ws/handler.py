@@ -48,6 +48,15 @@ class UpgradeRequest(Protocol):
         """The Origin header; None where there is none."""
         ...
 
+    @property
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """The certificate that the client proved to own, as `ssl.SSLSocket.getpeercert` shows it.
+
+        None without TLS, and where the server's context asked for none or the client gave none: see
+        `ssl.SSLContext.verify_mode`.
+        """
+        ...
+
 
 @runtime_checkable
 class Connection(MessageTransport, Protocol):

@@ -81,8 +81,9 @@ class ServerOpening(asyncio.Protocol):
         origin = opening.check_origin(request, server.settings.origins)
         self._check_room()
         assert self._transport is not None
+        told = self._transport.get_extra_info
         received = opening.ReceivedRequest(
-            request.path, request.headers, self._transport.get_extra_info("peername"), origin
+            request.path, request.headers, told("peername"), origin, told("peercert") or None
         )
         if server.settings.authorize is None:
             self._open(request, received, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -131,12 +131,14 @@ class ReceivedRequest:
         headers: header fields; names match in any case.
         remote_address: the peer's socket address.
         origin: the Origin header, None without one.
+        peer_certificate: what the client's certificate says, None without a verified one.
     """
 
     path: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # a token may stand there
     remote_address: Any
     origin: str | None
+    peer_certificate: Mapping[str, Any] | None = None
 
 
 def parse_request(head: bytes, health_path: str | None) -> Request:

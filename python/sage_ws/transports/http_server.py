@@ -72,6 +72,7 @@ class _Request:
     headers: Mapping[str, str]
     remote_address: Any
     origin: str | None
+    peer_certificate: Mapping[str, Any] | None
 
 
 class _Endpoint:
@@ -124,9 +125,12 @@ class _Endpoint:
             raise RefusedError(403, "origin not allowed")
         if self._authorize is None:
             return None
-        address = request.transport.get_extra_info("peername") if request.transport else None
+        told = request.get_extra_info
+        received = _Request(
+            request.path_qs, request.headers, told("peername"), origin, told("peercert") or None
+        )
         try:
-            return await self._authorize(_Request(request.path_qs, request.headers, address, origin))
+            return await self._authorize(received)
         except RefusedError:
             raise
         except Exception:
