@@ -33,6 +33,8 @@ logger = logging.getLogger("sage_ws.server")
 
 BACKLOG = 1024
 """Connections that the kernel may hold for us between accepts."""
+FREE_PORT_ATTEMPTS = 5
+"""Tries to find one free port on all addresses of a host."""
 
 
 class Server:
@@ -107,33 +109,46 @@ class Server:
         self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop)
         if settings.lifespan is not None:
             await self._lifespan.enter_async_context(settings.lifespan(self))
-        tls: dict[str, Any] = {}
-        if settings.ssl is not None:
-            tls = {"ssl": settings.ssl, "ssl_handshake_timeout": settings.open_timeout}
         try:
-            if unix is not None:
-                self._listener = await loop.create_unix_server(
-                    self._make_opening, unix, backlog=BACKLOG, **tls
-                )
-                self._unix = unix
-            elif sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
-                self._listener = await loop.create_unix_server(
-                    self._make_opening, sock=sock, backlog=BACKLOG, **tls
-                )
-            elif sock is not None:
-                self._listener = await loop.create_server(
-                    self._make_opening, sock=sock, backlog=BACKLOG, **tls
-                )
-            else:
-                self._listener = await loop.create_server(
-                    self._make_opening, host, port, backlog=BACKLOG, **tls
-                )
+            self._listener = await self._listen(loop, host, port, sock, unix)
         except BaseException:
             await self._lifespan.aclose()
             raise
+        self._unix = unix
         names = [one.getsockname() for one in self.sockets]
         self._port = next((name[1] for name in names if isinstance(name, tuple)), None)
         logger.info("serving on %s", self._where())
+
+    async def _listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        host: str | None,
+        port: int,
+        sock: socket.socket | None,
+        unix: str | None,
+    ) -> asyncio.Server:
+        options: dict[str, Any] = {"backlog": BACKLOG}
+        if self.settings.ssl is not None:
+            options |= {"ssl": self.settings.ssl, "ssl_handshake_timeout": self.settings.open_timeout}
+        if unix is not None:
+            return await loop.create_unix_server(self._make_opening, unix, **options)
+        if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
+            return await loop.create_unix_server(self._make_opening, sock=sock, **options)
+        if sock is not None:
+            return await loop.create_server(self._make_opening, sock=sock, **options)
+        listener = await loop.create_server(self._make_opening, host, port, **options)
+        for _ in range(FREE_PORT_ATTEMPTS):
+            ports = {one.getsockname()[1] for one in listener.sockets}
+            if len(ports) == 1:
+                break
+            # Each address got a free port of its own: take one of them on all.
+            listener.close()
+            await asyncio.sleep(0)  # uvloop lets go of a socket in its next round
+            try:
+                listener = await loop.create_server(self._make_opening, host, ports.pop(), **options)
+            except OSError:  # somebody has it on another address
+                listener = await loop.create_server(self._make_opening, host, port, **options)
+        return listener
 
     def _make_opening(self) -> ServerOpening:
         assert self._loop is not None
@@ -143,7 +158,7 @@ class Server:
         if self._unix is not None:
             return f"unix:{self._unix}"
         names = [one.getsockname() for one in self.sockets]
-        return ", ".join(name if isinstance(name, str) else f"{name[0]}:{name[1]}" for name in names)
+        return ", ".join(_shown(name) for name in names)
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -322,6 +337,13 @@ class Server:
 def _remove_socket(path: str) -> None:
     """Remove a unix socket's file; newer Pythons do it themselves."""
     Path(path).unlink(missing_ok=True)
+
+
+def _shown(name: Any) -> str:
+    """A socket's address as a URL would have it."""
+    if isinstance(name, str):
+        return f"unix:{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def _counters(link: ServerLink) -> dict[str, int]:
