@@ -224,7 +224,9 @@ class TestFailingFast:
             (b"SSH-2.0-OpenSSH\r\n\r\n", "the answer is not HTTP: 'SSH-2.0-OpenSSH'"),
             (b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\n\r\n", "the 101 answer is not a WebSocket's: "),
             (b"HTTP/1.0 200 OK\r\n\r\n", "the answer is HTTP/1.0, not HTTP/1.1"),
-            (b"x" * 9000, "the answer is no opening handshake: the "),
+            (b"SSH-2.0-OpenSSH\r\n", "the answer is not HTTP: 'SSH-2.0-OpenSSH'"),
+            (b"x" * 9000, "the answer is not HTTP: 'xxx"),
+            (b"HTTP/1.1 " + b"x" * 9000, "the answer is no opening handshake: the "),
             (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20000, "the answer is no opening handshake: "),
         ],
     )

@@ -61,6 +61,8 @@ class ServerOpening(asyncio.Protocol):
                     self._transport.pause_reading()
             return
         try:
+            if not self._reader.start:
+                opening.check_request_start(data)
             head = self._reader.receive_data(data)
             if head is not None:
                 self._late = self._reader.rest
@@ -122,6 +124,7 @@ class ServerOpening(asyncio.Protocol):
             return
         transport.write(answer)
         link = self._server._opened(received, identity)
+        self._server.openings.discard(self)
         if len(self._late) > opening.MAX_HEAD:
             transport.resume_reading()
         link.start(transport, self._late)
@@ -153,7 +156,6 @@ class ServerOpening(asyncio.Protocol):
     def _leave(self) -> asyncio.Transport | None:
         """The opening handshake is over, one way or the other."""
         self._reader = None
-        self._server.openings.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -166,7 +168,7 @@ class ServerOpening(asyncio.Protocol):
         self.refuse(Refusal(408, "the opening handshake took too long"))
 
     def abort(self) -> None:
-        """The server closes: nobody comes in any more."""
+        """The server closes: nobody comes in any more, and who was refused had time to read it."""
         if self._authorizing is not None:
             self._authorizing.cancel()
         transport = self._leave()
@@ -179,6 +181,7 @@ class ServerOpening(asyncio.Protocol):
             self._authorizing.cancel()
         self._leave()
         self._transport = None
+        self._server._opening_gone(self)
 
 
 def _identity(made: object) -> str | None:

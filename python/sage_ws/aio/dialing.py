@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from sage_ws.aio import opening
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from websockets.client import ClientProtocol
 
 L = TypeVar("L", bound=Link)
+
+_NO_TLS = "what answers there speaks no TLS; a plain ws:// server?"
+_NO_VERSION = "no TLS version that both allow"
+_TLS_HINTS = {
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NO_TLS,
+    "RECORD_LAYER_FAILURE": _NO_TLS,
+    "UNSUPPORTED_PROTOCOL": _NO_VERSION,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _NO_VERSION,
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server asks for a client certificate; load one into ssl=",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "no cipher that both allow, or the server asks for a client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the server does not know who issued our certificate",
+}
+"""What OpenSSL's reasons mean to somebody who dials."""
 
 CANNOT_HEAL = frozenset({400, 401, 403, 404, 405, 407, 410, 426, 451})
 """Statuses that a later dial would get again: they are raised at once, always (API.md, "Dialling")."""
@@ -68,6 +82,8 @@ class Address:
             return None
         if context is None and self._context is None:
             self._context = ssl.create_default_context()
+            # a platform's policy may be stricter, never laxer
+            self._context.minimum_version = max(self._context.minimum_version, ssl.TLSVersion.TLSv1_2)
         return context or self._context
 
     def __str__(self) -> str:
@@ -102,10 +118,16 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
     except ssl.SSLCertVerificationError as error:
         raise DialError(f"the certificate of {address} does not pass: {error.verify_message}") from error
     except ssl.SSLError as error:
-        raise DialError(f"TLS with {address} failed: {error.reason or error}") from error
+        hint = _TLS_HINTS.get(error.reason or "")
+        shown = f"{error.reason}: {hint}" if hint else error.reason or error
+        raise DialError(f"TLS with {address} failed: {shown}") from error
     except OSError as error:
         if isinstance(error, DialError):
             raise
+        if address.secure and isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+            # many servers drop the connection without the alert that would say why
+            shown = str(error) or "the server ended the connection; perhaps it allows no TLS version of ours"
+            raise DialError(f"TLS with {address} failed: {shown}") from error
         raise DialError(
             f"could not reach {address}: {error.strerror or str(error) or type(error).__name__}"
         ) from error
@@ -124,13 +146,16 @@ async def _dial(address: Address, settings: ClientSettings, make_link: Callable[
     )
     loop = asyncio.get_running_loop()
     request = opening.encode_request(protocol, pairs)
-    tls = address.tls(settings.ssl)
+    context = address.tls(settings.ssl)
+    tls: dict[str, Any] = {}
+    if context is not None:
+        tls = {
+            "ssl": context,
+            "server_hostname": address.host,
+            "ssl_shutdown_timeout": settings.close_timeout,
+        }
     transport, client_opening = await loop.create_connection(
-        lambda: ClientOpening(loop, protocol, request, make_link),
-        address.host,
-        address.port,
-        ssl=tls,
-        server_hostname=address.host if tls else None,
+        lambda: ClientOpening(loop, protocol, request, make_link), address.host, address.port, **tls
     )
     try:
         return await client_opening.opened
@@ -195,6 +220,9 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             if self._refused is not None:
                 self._take_body(data)
                 return
+            start = self._reader.start
+            if len(start) < opening.START:
+                opening.check_answer_start(start + data)
             head = self._reader.receive_data(data)
             if head is None:
                 return
@@ -232,6 +260,16 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
         if self._refused is not None:
             self._raise_refused()
             return
-        error = DialError("the connection ended during the opening handshake")
-        error.__cause__ = exc
-        self.opened.set_exception(error)
+        self.opened.set_exception(self._lost(exc))
+
+    def _lost(self, exc: Exception | None) -> Exception:
+        if isinstance(exc, ssl.SSLError):  # TLS 1.3 refuses a client after its own handshake is done
+            return exc
+        text = "the connection ended during the opening handshake"
+        if not self._reader.start:
+            secure = self._transport.get_extra_info("sslcontext") is not None
+            likely = "it asks for a client certificate" if secure else "it speaks TLS: dial wss://"
+            text += f", before the server said anything; perhaps {likely}"
+        error = DialError(text)
+        error.__cause__ = exc or EOFError("the server ended the connection")
+        return error

@@ -27,8 +27,11 @@ MAX_HEAD: Final = 64 * 1024
 MAX_HEADERS: Final = 128
 MAX_BODY: Final = 64 * 1024
 """Bytes of a refusal's body that a client reads."""
+START: Final = len(b"HTTP/")
+"""Bytes by which another protocol is told from HTTP."""
 
 _END = b"\r\n\r\n"
+_METHOD_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -79,6 +82,11 @@ def _phrase(status: int) -> str:
         return "Refused"
 
 
+def _is_tls(start: bytes) -> bool:
+    """Whether bytes begin with a TLS record: a handshake's, or an alert's (RFC 8446 §5.1)."""
+    return start[:1] in {b"\x15", b"\x16"} and start[1:2] in {b"", b"\x03"}
+
+
 class HeadReader:
     """Collects bytes until a head is whole; keeps what comes behind it."""
 
@@ -88,6 +96,11 @@ class HeadReader:
         self._buffer = bytearray()
         self._searched = 0
         self.rest = b""
+
+    @property
+    def start(self) -> bytes:
+        """The first bytes that came, `START` at most."""
+        return bytes(self._buffer[:START])
 
     def receive_data(self, data: bytes) -> bytes | None:
         """Take a chunk.
@@ -120,6 +133,21 @@ class HeadReader:
         if any(len(line) > MAX_LINE for line in lines):
             raise Refusal(431, f"a header line is over {MAX_LINE} bytes")
         return head
+
+
+def check_request_start(start: bytes) -> None:
+    """Judge a request by its first bytes: who speaks another protocol may end no line, and wait for us.
+
+    Raises:
+        Refusal: 400, it begins no method.
+    """
+    if not _METHOD_BYTE.match(start):
+        line = f"malformed request line {_shown_line(start)}"
+        raise Refusal(400, f"{line}: it is TLS, and this port is plain ws://" if _is_tls(start) else line)
+
+
+def _shown_line(data: bytes) -> str:
+    return peer_text(data.partition(b"\r\n")[0].decode("latin-1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +183,7 @@ def parse_request(head: bytes, health_path: str | None) -> Request:
     line = head[: head.index(b"\r\n")]
     matched = _REQUEST_LINE.fullmatch(line)
     if matched is None:
-        raise Refusal(400, f"malformed request line {peer_text(line.decode('latin-1'))}")
+        raise Refusal(400, f"malformed request line {_shown_line(line)}")
     method, _, version = matched.groups()
     if method != b"GET":
         raise Refusal(405, f"method {method.decode()} is not GET", {"Allow": "GET"})
@@ -293,6 +321,18 @@ def encode_request(protocol: ClientProtocol, headers: Iterable[tuple[str, str]])
     return request.serialize()
 
 
+def check_answer_start(start: bytes) -> None:
+    """Judge an answer by its first bytes, as `check_request_start` does a request.
+
+    Raises:
+        DialError: they begin no HTTP.
+    """
+    if _is_tls(start):
+        raise DialError("the answer is TLS, not HTTP: dial wss:// instead of ws://")
+    if not start.startswith(b"HTTP/"[: len(start)]):
+        raise DialError(f"the answer is not HTTP: {_shown_line(start)}")
+
+
 def check_response(protocol: ClientProtocol, head: bytes) -> int:
     """Judge a response's head.
 
@@ -305,7 +345,7 @@ def check_response(protocol: ClientProtocol, head: bytes) -> int:
     line = head[: head.index(b"\r\n")]
     matched = re.fullmatch(rb"HTTP/(\d\.\d) (\d{3})(?: [^\r\n]*)?", line)
     if matched is None:
-        raise DialError(f"the answer is not HTTP: {peer_text(line.decode('latin-1'))}")
+        raise DialError(f"the answer is not HTTP: {_shown_line(line)}")
     status = int(matched[2])
     if matched[1] != b"1.1":
         raise DialError(f"the answer is HTTP/{matched[1].decode()}, not HTTP/1.1", status=status)
