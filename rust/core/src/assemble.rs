@@ -14,7 +14,8 @@ use crate::utf8::Utf8;
 pub struct Whole<'d> {
     /// What it is: never a continuation.
     pub opcode: Opcode,
-    /// Its payload, a slice of the chunk; `None`: it is in the caller's buffer.
+    /// Its payload, a slice of the chunk; `None`: it is in the caller's buffer. Text of one frame that came whole is
+    /// not checked yet, and of any text the end may be missing.
     pub payload: Option<&'d [u8]>,
 }
 
@@ -212,5 +213,159 @@ impl Frame {
             }
         };
         Some(Whole { opcode: self.opcode, payload })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::naive::{self, Noise};
+
+    /// What came out: opcodes and payloads, and the rule that ended it.
+    type Outcome = (Vec<(Opcode, Vec<u8>)>, Option<Violation>);
+
+    fn run(role: Role, limit: Option<usize>, chunks: &[&[u8]]) -> Outcome {
+        let mut assembler = Assembler::new(role, limit);
+        let (mut whole, mut buffer) = (Vec::new(), Vec::new());
+        for chunk in chunks {
+            let mut rest = *chunk;
+            loop {
+                match assembler.advance(&mut rest, &mut buffer) {
+                    Ok(Some(Whole { opcode, payload })) => {
+                        let payload = payload.unwrap_or(&buffer);
+                        // What came whole is checked by the connection.
+                        if opcode == Opcode::Text && naive::utf8(payload).is_some() {
+                            return (whole, Some(Violation::TextNotUtf8));
+                        }
+                        whole.push((opcode, payload.to_vec()));
+                    }
+                    Ok(None) => break,
+                    Err(violation) => return (whole, Some(violation)),
+                }
+            }
+        }
+        (whole, None)
+    }
+
+    fn frame(role: Role, first: u8, payload: &[u8], key: [u8; 4]) -> Vec<u8> {
+        let mask = if role == Role::Server { 0x80 } else { 0 };
+        let mut bytes = vec![first];
+        match u16::try_from(payload.len()) {
+            Ok(length @ ..=125) => bytes.push(mask | length.to_be_bytes()[1]),
+            Ok(length) => {
+                bytes.push(mask | 0x7e);
+                bytes.extend(length.to_be_bytes());
+            }
+            Err(_) => {
+                bytes.push(mask | 0x7f);
+                bytes.extend((payload.len() as u64).to_be_bytes());
+            }
+        }
+        if mask == 0 {
+            bytes.extend(payload);
+        } else {
+            bytes.extend(key);
+            bytes.extend(naive::mask(payload, key, 0));
+        }
+        bytes
+    }
+
+    #[test]
+    fn any_chunking_gives_the_same() {
+        let mut noise = Noise::new(10);
+        for round in 0..3_000 {
+            let role = if round % 2 == 0 { Role::Client } else { Role::Server };
+            let mut stream = Vec::new();
+            for _ in 0..noise.below(6) {
+                let first = [0x81, 0x82, 0x01, 0x02, 0x00, 0x80, 0x80, 0x89, 0x8a, 0x88][noise.below(10)];
+                let length = [0, 1, 3, 125, 126, 300][noise.below(if first & 8 == 0 { 6 } else { 4 })];
+                let text = "aé€😀".bytes().cycle().skip(noise.below(10)).take(length).collect::<Vec<_>>();
+                stream.extend(frame(role, first, &text, noise.array()));
+            }
+            let whole = run(role, Some(500), &[&stream]);
+            assert_eq!(run(role, Some(500), &stream.chunks(1).collect::<Vec<_>>()), whole, "{stream:02x?}");
+            let size = 1 + noise.below(90);
+            assert_eq!(
+                run(role, Some(500), &stream.chunks(size).collect::<Vec<_>>()),
+                whole,
+                "{stream:02x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn control_frames_come_between_fragments_and_gorillas_empty_end_counts() {
+        let stream = [
+            frame(Role::Client, 0x01, b"one ", [0; 4]),
+            frame(Role::Client, 0x89, b"?", [0; 4]),
+            frame(Role::Client, 0x00, b"two", [0; 4]),
+            frame(Role::Client, 0x80, b"", [0; 4]),
+        ]
+        .concat();
+        let expected = vec![(Opcode::Ping, b"?".to_vec()), (Opcode::Text, b"one two".to_vec())];
+        assert_eq!(run(Role::Client, None, &[&stream]), (expected, None));
+    }
+
+    #[test]
+    fn fragments_out_of_order_are_refused() {
+        let lone = frame(Role::Client, 0x80, b"", [0; 4]);
+        assert_eq!(run(Role::Client, None, &[&lone]).1, Some(Violation::LoneContinuation));
+        let second = [frame(Role::Client, 0x01, b"a", [0; 4]), vec![0x82, 0x00]].concat();
+        assert_eq!(run(Role::Client, None, &[&second]).1, Some(Violation::InterleavedMessage));
+    }
+
+    #[test]
+    fn a_client_hands_on_a_slice_of_the_chunk() {
+        let chunk = frame(Role::Client, 0x81, b"text", [0; 4]);
+        let mut rest = chunk.as_slice();
+        let mut assembler = Assembler::new(Role::Client, None);
+        let whole = assembler.advance(&mut rest, &mut Vec::new()).unwrap().unwrap();
+        assert_eq!(whole.payload.unwrap().as_ptr(), chunk[2..].as_ptr());
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn the_limit_is_exact_and_counts_all_fragments() {
+        let fits =
+            [frame(Role::Server, 0x02, &[7; 6], [1; 4]), frame(Role::Server, 0x80, &[7; 4], [2; 4])].concat();
+        assert_eq!(run(Role::Server, Some(10), &[&fits]).0, [(Opcode::Binary, vec![7; 10])]);
+        assert_eq!(run(Role::Server, Some(9), &[&fits]).1, Some(Violation::TooBig(9)));
+        // The claim is enough, before the masking key is there.
+        assert_eq!(run(Role::Server, Some(9), &[&[0x82, 0x8a]]).1, Some(Violation::TooBig(9)));
+        assert_eq!(run(Role::Server, Some(9), &[&[0x89, 0x8a]]).1, None);
+    }
+
+    #[test]
+    fn bad_text_is_refused_at_its_byte() {
+        let mut assembler = Assembler::new(Role::Client, None);
+        let mut buffer = Vec::new();
+        assert!(matches!(assembler.advance(&mut &b"\x01\x02\xe2\x82"[..], &mut buffer), Ok(None)));
+        assert!(matches!(assembler.advance(&mut &b"\x80\x7d\xac"[..], &mut buffer), Ok(None)));
+        let bad = assembler.advance(&mut &b"\xff"[..], &mut buffer);
+        assert_eq!(bad.unwrap_err(), Violation::TextNotUtf8);
+    }
+
+    #[test]
+    fn memory_follows_the_bytes_not_the_claim() {
+        let mut assembler = Assembler::new(Role::Client, None);
+        let mut rest = &b"\x82\x7f\x00\x00\x00\x40\x00\x00\x00\x00abc"[..];
+        assert!(assembler.advance(&mut rest, &mut Vec::new()).unwrap().is_none());
+        assert!(assembler.fragments.capacity() < 16, "{}", assembler.fragments.capacity());
+    }
+
+    #[test]
+    fn a_large_message_is_collected_in_the_callers_buffer() {
+        let message = frame(Role::Client, 0x82, &[9; 1000], [0; 4]);
+        let mut buffer = Vec::with_capacity(3000);
+        let lent = buffer.as_ptr();
+        let mut assembler = Assembler::new(Role::Client, None);
+        let (mut first, mut second) = message.split_at(500);
+        assert!(assembler.advance(&mut first, &mut buffer).unwrap().is_none());
+        assert_eq!(buffer.capacity(), 0);
+        assert!(assembler.advance(&mut second, &mut buffer).unwrap().unwrap().payload.is_none());
+        assert_eq!((buffer.as_ptr(), buffer.len(), assembler.fragments.capacity()), (lent, 1000, 0));
+        // One that would leave most of it unused is collected elsewhere.
+        assert!(assembler.advance(&mut &b"\x82\x05ab"[..], &mut buffer).unwrap().is_none());
+        assert_eq!(buffer.as_ptr(), lent);
     }
 }

@@ -50,6 +50,7 @@ fn write_special(text: &[u8], to: &mut Vec<u8>) -> usize {
 }
 
 /// How many bytes stand before the first that `write_special` must look at.
+#[inline]
 fn plain(bytes: &[u8]) -> usize {
     word::find(bytes, |word| {
         let quote_or_ampersand = equal(with_bits(word, b'"' ^ b'&'), b'&');

@@ -353,6 +353,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// How many bytes stand before the first quote, backslash or control character.
+#[inline]
 fn plain(bytes: &[u8]) -> usize {
     word::find(bytes, |word| below(word, 0x20) | equal(word, b'"') | equal(word, b'\\'))
 }

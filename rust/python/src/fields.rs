@@ -43,21 +43,26 @@ impl<'py> Argument<'py> {
     /// Any mapping of strings to strings; empty if it was not given.
     pub(crate) fn metadata(self) -> PyResult<Metadata<'static>> {
         let Some(value) = self.0 else { return Ok(Metadata::default()) };
+        if let Ok(dict) = value.cast_exact::<PyDict>() {
+            return entries(dict.iter().map(Ok));
+        }
         let Ok(mapping) = value.cast::<PyMapping>() else {
             return Err(PyTypeError::new_err(format!(
                 "metadata must be a mapping, not {}",
                 type_name(&value)?
             )));
         };
-        metadata(mapping)
+        entries(mapping.items()?.iter().map(|item| item.extract()))
     }
 }
 
-fn metadata(mapping: &Bound<'_, PyMapping>) -> PyResult<Metadata<'static>> {
+fn entries<'py>(
+    items: impl Iterator<Item = PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)>>,
+) -> PyResult<Metadata<'static>> {
     let mut entries = Vec::new();
-    for item in mapping.items()? {
-        let pair: (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
-        let (Ok(key), Ok(value)) = (pair.0.cast_into::<PyString>(), pair.1.cast_into::<PyString>()) else {
+    for item in items {
+        let (key, value) = item?;
+        let (Ok(key), Ok(value)) = (key.cast_into::<PyString>(), value.cast_into::<PyString>()) else {
             return Err(PyTypeError::new_err("metadata must map str to str"));
         };
         entries.push((key, value));
