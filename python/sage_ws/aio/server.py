@@ -247,6 +247,11 @@ class Server:
         self._links[link] = None
         return link
 
+    def _opening_gone(self, opening: ServerOpening) -> None:
+        """The socket of an opening handshake that came to nothing is gone."""
+        self.openings.discard(opening)
+        self._changed()
+
     def _link_lost(self, link: ServerLink) -> None:
         """A link's socket is gone."""
         if self._links.pop(link, link) is None:
@@ -311,13 +316,10 @@ class Server:
             opening.abort()
         for link in self._links:
             link.begin_close(1001, "going away")
-        try:
-            async with asyncio.timeout(self.settings.close_timeout):
-                while self._links:
-                    await self._change()
-        except TimeoutError:
+        if not await self._all_gone(self.settings.close_timeout):
             for link in tuple(self._links):
                 link.cut(Loss("the server was closed"))
+            await self._all_gone(1.0)  # what was cut is gone in the loop's next round
         if self._workers is not None:
             await self._workers.stop()
         if self._unix is not None:
@@ -327,6 +329,16 @@ class Server:
         finally:
             self._closed = True
             self._changed()
+
+    async def _all_gone(self, timeout: Seconds) -> bool:
+        """Wait until no peer's socket is left; False where ``timeout`` ran out first."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self._links or self.openings:
+                    await self._change()
+        except TimeoutError:
+            return False
+        return True
 
     async def wait_closed(self) -> None:
         """Wait until the server has ended, by `close` or `drain`."""
