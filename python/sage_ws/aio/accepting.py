@@ -42,6 +42,7 @@ class ServerOpening(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._authorizing: asyncio.Task[None] | None = None
         self._late = b""
+        self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP, and TLS where it is used, stand."""
@@ -54,7 +55,7 @@ class ServerOpening(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A piece of the head."""
         if self._reader is None:
-            if self._authorizing is not None:
+            if self._authorizing is not None and not self._over:
                 # the client spoke before its 101: kept, within the bound of a head
                 self._late += data
                 if len(self._late) > opening.MAX_HEAD and self._transport is not None:
@@ -137,7 +138,9 @@ class ServerOpening(asyncio.Protocol):
         self._say_goodbye(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer with an HTTP error and close."""
+        """Answer with an HTTP error and close; does nothing where it is over already."""
+        if self._over:
+            return
         self._server.refused += 1
         logger.info("refused a connection with %d: %s", refusal.status, refusal)
         self._say_goodbye(refusal.encode())
@@ -149,12 +152,19 @@ class ServerOpening(asyncio.Protocol):
         transport.write(answer)
         if transport.can_write_eof():
             transport.write_eof()
-            self._timer = self._loop.call_later(LINGER, transport.abort)
         else:
-            transport.close()
+            transport.close()  # TLS: it waits for the peer's close_notify
+        self._timer = self._loop.call_later(LINGER, transport.abort)
 
     def _leave(self) -> asyncio.Transport | None:
-        """The opening handshake is over, one way or the other."""
+        """End the opening handshake, one way or the other.
+
+        Returns:
+            The transport to answer on; None where it is over already, or the peer is gone.
+        """
+        if self._over:  # an authorize that was cancelled came back all the same
+            return None
+        self._over = True
         self._reader = None
         if self._timer is not None:
             self._timer.cancel()
@@ -171,15 +181,17 @@ class ServerOpening(asyncio.Protocol):
         """The server closes: nobody comes in any more, and who was refused had time to read it."""
         if self._authorizing is not None:
             self._authorizing.cancel()
-        transport = self._leave()
-        if transport is not None:
-            transport.abort()
+        self._leave()
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The peer went away before it came in."""
         if self._authorizing is not None:
             self._authorizing.cancel()
         self._leave()
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport = None
         self._server._opening_gone(self)
 

@@ -129,7 +129,11 @@ class Server:
     ) -> asyncio.Server:
         options: dict[str, Any] = {"backlog": BACKLOG}
         if self.settings.ssl is not None:
-            options |= {"ssl": self.settings.ssl, "ssl_handshake_timeout": self.settings.open_timeout}
+            options |= {
+                "ssl": self.settings.ssl,
+                "ssl_handshake_timeout": self.settings.open_timeout,
+                "ssl_shutdown_timeout": self.settings.close_timeout,
+            }
         if unix is not None:
             return await loop.create_unix_server(self._make_opening, unix, **options)
         if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
