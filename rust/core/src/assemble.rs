@@ -173,11 +173,11 @@ impl Assembler {
         // Twice what has come, as ever, but not more than will come.
         let room = length as u64 + (frame.remaining - length as u64).min((start + length) as u64);
         collected.reserve_exact(usize::try_from(room).unwrap_or(length));
-        collected.extend_from_slice(piece);
-        let piece = &mut collected[start..];
-        if let Some(key) = frame.key {
-            mask::apply(piece, key, frame.received);
+        match frame.key {
+            Some(key) => mask::append(piece, key, frame.received, collected),
+            None => collected.extend_from_slice(piece),
         }
+        let piece = &collected[start..];
         frame.received = frame.received.wrapping_add(length);
         frame.remaining -= length as u64;
         if is_text && !self.text.push(piece) {
@@ -207,8 +207,7 @@ impl Frame {
             None => Some(payload),
             Some(key) => {
                 buffer.clear();
-                buffer.extend_from_slice(payload);
-                mask::apply(buffer, key, 0);
+                mask::append(payload, key, 0, buffer);
                 None
             }
         };

@@ -20,7 +20,19 @@ pub fn apply(bytes: &mut [u8], key: [u8; 4], offset: usize) {
     }
 }
 
+/// Appends a masked or unmasked copy.
+pub fn append(bytes: &[u8], key: [u8; 4], offset: usize, to: &mut Vec<u8>) {
+    to.reserve(bytes.len());
+    // By parts that are still in the nearest cache when they are masked.
+    for (index, part) in bytes.chunks(PART).enumerate() {
+        let start = to.len();
+        to.extend_from_slice(part);
+        apply(&mut to[start..], key, offset.wrapping_add(index * PART));
+    }
+}
+
 const BLOCK: usize = 64;
+const PART: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -37,6 +49,19 @@ mod tests {
                 let mut fast = bytes.clone();
                 apply(&mut fast, key, offset);
                 assert_eq!(fast, naive::mask(&bytes, key, offset), "{length} {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_equals_the_naive_body() {
+        let mut noise = Noise::new(11);
+        for length in [0, 1, 63, 64, 65, PART - 1, PART, PART + 1, 3 * PART + 7] {
+            let (key, bytes) = (noise.array(), noise.bytes(length));
+            for offset in 0..5 {
+                let mut copy = b"before".to_vec();
+                append(&bytes, key, offset, &mut copy);
+                assert_eq!(copy[6..], naive::mask(&bytes, key, offset), "{length} {offset}");
             }
         }
     }
