@@ -7,8 +7,8 @@ The twin of `rust/core`, file by file, in the order in which bytes travel:
 - `utf8`: text checked while it is still arriving (§8.1).
 - `assemble`: fragments to messages, up to a limit (§5.4).
 - `close`: close codes and the payload of a close frame (§5.5.1, §7.4).
-- `wire`: a message's JSON to fields and back, with `canonical` for its usual form, `base64` for bytes and
-  `scan` for the exact place of an error.
+- `wire`: a message's JSON to fields and back, with `canonical` for its usual form, `bulk` for very many
+  values, `base64` for bytes and `scan` for the exact place of an error.
 - `value`: SecureMessage and Response, as users hold them.
 - `pending`: who waits for which answer.
 - `connection`: all of it, one connection's worth.

@@ -15,6 +15,9 @@ from sage_ws._core._pure import base64
 _TEXT = r'"([^"\\\x00-\x1f]*+)"'
 _ENTRY = r'"[^"\\\x00-\x1f]*+":"[^"\\\x00-\x1f]*+"'
 
+_LONG_METADATA = 64 * 1024
+"""Characters of entries from which on they are not all taken apart at once."""
+
 _message_head = re.compile(
     rf'\{{"id":{_TEXT}(?:,"context_id":{_TEXT})?(?:,"task_id":{_TEXT})?,"payload":"'
 ).match
@@ -45,6 +48,8 @@ def read_message(text: str) -> tuple[str, str, str, bytes, str, bytes, dict[str,
     if payload is None or signed is None:
         return None
     message_id, context_id, task_id = head.groups("")
+    if len(metadata) > _LONG_METADATA:
+        return None
     entries = dict(_entries(metadata)) if metadata else {}
     return message_id, context_id, task_id, payload, did, signed, entries, role
 

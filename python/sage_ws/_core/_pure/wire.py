@@ -6,15 +6,15 @@ last duplicate wins and `metadata` merges, `null` leaves a string or bool alone 
 sound JSON.
 
 The grammar is the standard library's, in C: objects come as tuples of pairs, so that duplicates stay visible
-and an object cannot be taken for an array. Then there are two ways. A text as a program writes it, each key
-once and exact, goes by lookups; everything else goes pair by pair. Where the parser refuses, `scan` finds the
-place.
+and an object cannot be taken for an array. The form in which nearly all messages come is read by `canonical`
+before that, and a text of more values than the parser should build by `bulk`. Where the parser refuses,
+`scan` finds the place.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json import JSONDecoder
 from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn, cast
@@ -27,11 +27,14 @@ Message = tuple[str, str, str, bytes, str, bytes, dict[str, str], str]
 """id, context_id, task_id, payload, did, signature, metadata, role."""
 Answer = tuple[bool, str, str, bytes, str]
 """success, message_id, task_id, data, error."""
-Pairs = tuple[tuple[str, Any], ...]
+Pairs = Iterable[tuple[str, Any]]
 """A JSON object: its members, in their order."""
 
 DEEPEST: Final = 128
 """Levels of JSON containers, the message's own object being the first."""
+
+_MANY: Final = 16 * 1024
+"""Values of which the parser takes a megabyte or two at most; more are not left to it."""
 
 _WHITE: Final = " \t\r\n"
 _STRING: Final = "a string"
@@ -107,7 +110,7 @@ def read_message(text: str) -> tuple[Message, DecodeError | None]:
     pairs = _read_object(text)
     fields: dict[str, Any] = dict.fromkeys(_MESSAGE, "")
     fields.update(payload=b"", signature=b"", metadata={})
-    error = _read_pairs(text, pairs, _MESSAGE, fields)
+    error = _read_pairs(pairs, _MESSAGE, fields)
     return cast("Message", tuple(fields.values())), error
 
 
@@ -123,7 +126,7 @@ def read_response(text: str) -> tuple[Answer, DecodeError | None]:
     pairs = _read_object(text)
     fields: dict[str, Any] = dict.fromkeys(_RESPONSE, "")
     fields.update(success=False, data=b"")
-    error = _read_pairs(text, pairs, _RESPONSE, fields)
+    error = _read_pairs(pairs, _RESPONSE, fields)
     return cast("Answer", tuple(fields.values())), error
 
 
@@ -131,9 +134,17 @@ def _read_object(text: str) -> Pairs:
     """The members of the text's object.
 
     Raises:
-        DecodeError: for a text that is not JSON, or is another kind of value.
+        DecodeError: for a text that is not JSON, or is another kind of value; of one with many values, when
+            its members are iterated over.
     """
     start = 0 if text[:1] == "{" else len(text) - len(text.lstrip(_WHITE))
+    if _has_many_values(text):
+        if text[start] == "{":
+            from sage_ws._core._pure.bulk import read_members
+
+            return read_members(text, DEEPEST)
+        _refuse_unsound(text)
+        raise DecodeError(f"expected an object, found {'array' if text[start] == '[' else 'string'}")
     try:
         value, end = _parse(text, start)
     except (ValueError, RecursionError):
@@ -141,12 +152,17 @@ def _read_object(text: str) -> Pairs:
         raise
     if end != len(text) and text[end:].strip(_WHITE):
         _refuse_unsound(text)
+    _refuse_depth(text)
     if value.__class__ is tuple:
         return cast("Pairs", value)
-    _refuse_depth(text)
     if value is None:
         return ()
     raise DecodeError(f"expected an object, found {_kind(value)}")
+
+
+def _has_many_values(text: str) -> bool:
+    """Each value but the first stands behind a comma or an opening bracket."""
+    return len(text) > _MANY and text.count(",") + text.count("[") + text.count("{") > _MANY
 
 
 def _refuse_depth(text: str) -> None:
@@ -182,15 +198,8 @@ def _canonical(key: str, names: Mapping[str, str]) -> str | None:
     return folded if folded in names else None
 
 
-def _read_pairs(
-    text: str, pairs: Pairs, names: Mapping[str, str], fields: dict[str, Any]
-) -> DecodeError | None:
-    """Put the members into `fields`, the last one winning; the first that does not fit is returned.
-
-    Raises:
-        DecodeError: for a text that nests too deep.
-    """
-    _refuse_depth(text)
+def _read_pairs(pairs: Pairs, names: Mapping[str, str], fields: dict[str, Any]) -> DecodeError | None:
+    """Put the members into `fields`, the last one winning; the first that does not fit is returned."""
     first: DecodeError | None = None
     for key, value in pairs:
         name = _canonical(key, names)
@@ -217,8 +226,8 @@ def _field(name: str, expected: str, value: object, before: Any) -> object:
     """
     if value is None:
         return b"" if expected is _BYTES else {} if expected is _ENTRIES else before
-    if isinstance(value, tuple) and expected is _ENTRIES:
-        _merge(value, before)
+    if expected is _ENTRIES and _kind(value) == "object":
+        _merge(cast("Pairs", value), before)
         return before
     if isinstance(value, bool) and expected is _BOOL:
         return value
