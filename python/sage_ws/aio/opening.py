@@ -33,6 +33,7 @@ START: Final = len(b"HTTP/")
 _END = b"\r\n\r\n"
 _METHOD_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)")
+_AUTHORITY = re.compile(r"\Ahttps?://[^/?]+", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = {"upgrade", "connection", "host", "origin"}
@@ -198,6 +199,7 @@ def parse_request(head: bytes, health_path: str | None) -> Request:
         cause = protocol.handshake_exc
         raise Refusal(400, f"malformed head: {cause.__cause__ or cause if cause else 'incomplete'}")
     request: Request = events[0]  # type: ignore[assignment]
+    request.path = _resource_name(request.path)
     if len(request.headers.get_all("Host")) != 1:
         raise Refusal(400, "exactly one Host header is needed")
     if request.path.partition("?")[0] == health_path and "Upgrade" not in request.headers:
@@ -211,6 +213,14 @@ def parse_request(head: bytes, health_path: str | None) -> Request:
         shown = peer_text(", ".join(versions)) if versions else "none"
         raise Refusal(426, f"WebSocket version 13 is needed, not {shown}", {"Sec-WebSocket-Version": "13"})
     return request
+
+
+def _resource_name(target: str) -> str:
+    """Path and query of a request target, which may be a whole URL too (RFC 6455 §4.2.1, (1))."""
+    path = _AUTHORITY.sub("", target)
+    if path == target and not path.startswith("/"):
+        raise Refusal(400, f"malformed request target {peer_text(target)}")
+    return path if path.startswith("/") else f"/{path}"
 
 
 def _tokens(values: Iterable[str]) -> set[str]:
