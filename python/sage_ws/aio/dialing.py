@@ -268,7 +268,9 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
         text = "the connection ended during the opening handshake"
         if not self._reader.start:
             secure = self._transport.get_extra_info("sslcontext") is not None
-            likely = "it asks for a client certificate" if secure else "it speaks TLS: dial wss://"
+            likely = (
+                "it wants another client certificate than ours" if secure else "it speaks TLS: dial wss://"
+            )
             text += f", before the server said anything; perhaps {likely}"
         error = DialError(text)
         error.__cause__ = exc or EOFError("the server ended the connection")
