@@ -180,9 +180,9 @@ class ServerLink(Link):
                 buffered = self.connection.send_response(message, reply)
             except MessageTooBigError as error:
                 logger.warning("%s", error)
-                buffered = self.connection.send_response(message, Response.failure(str(error)))
+                buffered = self._answer_failure(message, Response.failure(str(error)))
             except Exception as error:  # noqa: BLE001 - a reply of a wrong type: the handler's fault, logged there
-                buffered = self.connection.send_response(message, failure(message, error))
+                buffered = self._answer_failure(message, failure(message, error))
         else:
             self._server.dropped += 1
             buffered = 0
@@ -191,6 +191,13 @@ class ServerLink(Link):
             self.flush()
             return True
         return False
+
+    def _answer_failure(self, message: SecureMessage, response: Response) -> int:
+        try:
+            return self.connection.send_response(message, response)
+        except MessageTooBigError:  # the peer's own id, escaped, leaves no room for an answer
+            self._server.dropped += 1
+            return self.connection.buffered
 
     def answered(self) -> None:
         """A handler has ended: its place is free."""
