@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import types
 from collections import deque
 from collections.abc import Callable, Generator
@@ -27,6 +28,8 @@ from sage_ws.message import Reply, Response, SecureMessage
 if TYPE_CHECKING:
     from sage_ws.aio.serving import ServerLink
     from sage_ws.handler import Handler
+
+logger = logging.getLogger("sage_ws.server")
 
 IDLE_WORKERS = 64
 """Parked workers that are kept for the next burst; more of them retire."""
@@ -72,7 +75,13 @@ class Workers:
                 return
         task = self._loop.create_task(self._work(), name="sage_ws worker")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):  # else it went through the loop to whoever runs it
+            logger.error("a worker failed", exc_info=error)
 
     async def _work(self) -> None:
         task = asyncio.current_task()
