@@ -51,9 +51,11 @@ demo: $(VENV)/.ready-demo.$(MODE)
 	$(BIN)/sage-ws demo $(DEMO_ARGS)
 
 # ── tests ──────────────────────────────────────────────────────────────────────────────
-# Each core runs everything on asyncio's loop, and what has a socket on uvloop too, a process for
-# each pair, two at a time; what compares the cores runs once.
-BY_BOTH_LOOPS := $(wildcard tests/integration tests/conformance tests/interop tests/faults)
+# Each core runs everything on asyncio's loop, and what awaits a socket on uvloop too; what compares
+# the cores runs once. A process for each, two at a time. Conformance is long, measures memory and
+# reaches no line that nothing else does: coverage would cost it minutes for nothing.
+ON_UVLOOP := $(wildcard tests/integration tests/interop tests/faults)
+APART := tests/conformance tests/parity
 
 test: $(VENV)/.ready-test.$(MODE)
 	@$(BIN)/python -m coverage erase
@@ -72,7 +74,7 @@ ifeq ($(filter rust,$(CORES)),)
 $(if $(NATIVE),$(error the native extension was built, and is not there))
 $(info no native extension was built: the pure core alone is tested)
 endif
-suite: $(CORES:%=suite-%-asyncio) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
+suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
 suite-short: $(CORES:%=short-%)
 endif
 
@@ -84,11 +86,15 @@ suite-parity:
 
 suite-%-asyncio:
 	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=asyncio $(BIN)/python -m coverage run -m \
-		pytest -o cache_dir=.pytest_cache/$*-asyncio --ignore=tests/parity tests $(PYTEST_ARGS)
+		pytest -o cache_dir=.pytest_cache/$*-asyncio $(APART:%=--ignore=%) tests $(PYTEST_ARGS)
+
+suite-%-conformance:
+	SAGE_WS_CORE=$* $(BIN)/python -m \
+		pytest -o cache_dir=.pytest_cache/$*-conformance tests/conformance $(PYTEST_ARGS)
 
 suite-%-uvloop:
 	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=uvloop $(BIN)/python -m coverage run -m \
-		pytest -o cache_dir=.pytest_cache/$*-uvloop $(BY_BOTH_LOOPS) $(PYTEST_ARGS)
+		pytest -o cache_dir=.pytest_cache/$*-uvloop $(ON_UVLOOP) $(PYTEST_ARGS)
 
 short-%:
 	SAGE_WS_CORE=$* $(BIN)/python -m \
