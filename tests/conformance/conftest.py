@@ -278,13 +278,19 @@ def memory(name):
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
-def grown(act):
+def start():
     gc.collect()
     with open("/proc/self/clear_refs", "w") as peak:
         peak.write("5")
-    before = memory("VmRSS")
+    return memory("VmRSS")
+
+def grown_since(before):
+    return memory("VmHWM") - before
+
+def grown(act):
+    before = start()
     result = act()
-    print(json.dumps([memory("VmHWM") - before, result]))
+    print(json.dumps([grown_since(before), result]))
 
 """
 
@@ -293,7 +299,7 @@ Measure = Callable[[str, str], tuple[int, Any]]
 
 @pytest.fixture(scope="session")
 def measure() -> Measure:
-    """Run a script that calls `grown`: bytes by which it grew at its peak, and what its action returned."""
+    """Run a script that prints by how many bytes it grew at its peak, and a result: `grown` does."""
     if not pathlib.Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of a process's memory is reset through Linux's /proc")
 
