@@ -365,7 +365,8 @@ class Link(asyncio.Protocol):
             return inf
         taken = self.bytes_out - self._transport.get_write_buffer_size()
         if taken != self._taken:
-            self._taken, self._stalled_since = taken, now
+            # a peer that takes bytes lives, though our pings wait behind them
+            self._taken, self._stalled_since, self._last_received = taken, now, now
         elif now >= self._stalled_since + timeout:
             self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
         return min(self._stalled_since + timeout, now + timeout / 4)
