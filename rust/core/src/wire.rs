@@ -167,24 +167,15 @@ impl<B: AsRef<[u8]>> Request<'_, B> {
         rest.len() - 2 * NULL.len() + bytes.iter().map(|bytes| written_length(bytes)).sum::<usize>()
     }
 
-    /// About how many bytes the request has on the wire: exact, but for escapes, which make it more, and for
-    /// metadata and fields that are absent, which may make it less.
+    /// About how many bytes the request has on the wire: escapes make it more, and fields that are absent less.
     #[must_use]
     pub fn size_hint(&self) -> usize {
-        let text = [&self.id, &self.context_id, &self.task_id, &self.did, &self.role];
+        let texts = [&self.id, &self.context_id, &self.task_id, &self.did, &self.role];
         let bytes = [octets(self.payload.as_ref()), octets(self.signature.as_ref())];
-        let [id, context_id, task_id, did, role] = text.map(|text| text.len());
-        let [payload, signature] = bytes.map(|bytes| base64::encoded_length(bytes.len()));
-        let optional = |length: usize, key: &str| if length > 0 { length + key.len() + 6 } else { 0 };
         REQUEST_FRAME
-            + id
-            + optional(context_id, "context_id")
-            + optional(task_id, "task_id")
-            + payload
-            + did
-            + signature
-            + optional(self.metadata.length(), "metadata")
-            + optional(role, "role")
+            + texts.iter().map(|text| text.len()).sum::<usize>()
+            + bytes.iter().map(|bytes| base64::encoded_length(bytes.len())).sum::<usize>()
+            + self.metadata.length()
     }
 }
 
@@ -396,7 +387,10 @@ fn written_length(bytes: &[u8]) -> usize {
 const NULL: &[u8] = b"null";
 const DATA_KEY: &[u8] = b",\"data\":";
 const EMPTY: Cow<'static, str> = Cow::Borrowed("");
-const REQUEST_FRAME: usize = r#"{"id":"","payload":"","did":"","signature":""}"#.len() + 1;
+const REQUEST_FRAME: usize =
+    r#"{"id":"","context_id":"","task_id":"","payload":"","did":"","signature":"","metadata":{},"role":""}"#
+        .len()
+        + 1;
 const RESPONSE_FRAME: usize = r#"{"success":true,"message_id":"","task_id":"","data":""}"#.len() + 1;
 const REQUEST_FIELDS: [Field; 8] = [
     Field::Id,
