@@ -59,7 +59,7 @@ class Peer:
         if not masked:
             return head + payload
         key = os.urandom(4)
-        return head + key + bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+        return head + key + mask(payload, key)
 
     def send(
         self, opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool | None = None
@@ -98,7 +98,7 @@ class Peer:
         key = await self.read_exactly(4) if second & 0x80 else None
         payload = await self.read_exactly(length)
         if key is not None:
-            payload = bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
+            payload = mask(payload, key)
         return Frame(first & 0x0F, payload, bool(first & 0x80), key is not None)
 
     async def read_json(self) -> dict[str, Any]:
@@ -147,6 +147,13 @@ class Peer:
 
     def abort(self) -> None:
         self.writer.transport.abort()
+
+
+def mask(payload: bytes, key: bytes) -> bytes:
+    """Mask or unmask (RFC 6455 §5.3)."""
+    length = len(payload)
+    repeated = (key * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(length, "big")
 
 
 def accepting(head: bytes) -> bytes:
