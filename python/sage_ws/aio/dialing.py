@@ -154,14 +154,13 @@ async def _dial(address: Address, settings: ClientSettings, make_link: Callable[
             "server_hostname": address.host,
             "ssl_shutdown_timeout": settings.close_timeout,
         }
-    transport, client_opening = await loop.create_connection(
-        lambda: ClientOpening(loop, protocol, request, make_link), address.host, address.port, **tls
-    )
+    # Made before the connection: a dial that is cancelled on its way there has one to abandon too.
+    client_opening = ClientOpening(loop, protocol, request, make_link)
     try:
+        await loop.create_connection(lambda: client_opening, address.host, address.port, **tls)
         return await client_opening.opened
     except BaseException:
-        client_opening.opened.cancel()
-        transport.abort()
+        client_opening.abandon()
         raise
 
 
@@ -261,6 +260,13 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             self._raise_refused()
             return
         self.opened.set_exception(self._lost(exc))
+
+    def abandon(self) -> None:
+        """Nobody waits for the opening any more."""
+        if not self.opened.cancel() and not self.opened.cancelled():
+            self.opened.exception()  # fetched here, or the loop reports it
+        if self._transport is not None:
+            self._transport.abort()
 
     def _lost(self, exc: Exception | None) -> Exception:
         if isinstance(exc, ssl.SSLError):  # TLS 1.3 refuses a client after its own handshake is done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -191,3 +192,30 @@ class TestHeaders:
             await dialing._headers(factory)
         assert str(raised.value).startswith(text)
         assert raised.value.__cause__ is not None
+
+
+class TestGivingUp:
+    async def test_a_dial_cancelled_between_socket_and_opening_leaves_no_exception(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made = dialing.ClientOpening.connection_made
+        ended = asyncio.Event()
+
+        def cancelling(opening: dialing.ClientOpening[Any], transport: asyncio.BaseTransport) -> None:
+            made(opening, transport)
+            dialing_task.cancel()  # `create_connection` has not returned yet
+
+        async def until_ended(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            writer.close()
+            ended.set()
+
+        monkeypatch.setattr(dialing.ClientOpening, "connection_made", cancelling)
+        async with await asyncio.start_server(until_ended, "127.0.0.1", 0) as server:
+            address = Address(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            dialing_task = asyncio.create_task(dial(address, ClientSettings(), lambda: None))  # type: ignore[arg-type, return-value]
+            with pytest.raises(asyncio.CancelledError):
+                await dialing_task
+            # The socket is closed: an exception that nobody fetched has reached `loop_exceptions` by now.
+            await asyncio.wait_for(ended.wait(), 5)
