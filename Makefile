@@ -52,8 +52,8 @@ demo: $(VENV)/.ready-demo.$(MODE)
 
 # ── tests ──────────────────────────────────────────────────────────────────────────────
 # Each core runs everything on asyncio's loop, and what awaits a socket on uvloop too; what compares
-# the cores runs once. A process for each, two at a time. Conformance is long, measures memory and
-# reaches no line that nothing else does: coverage would cost it minutes for nothing.
+# the cores runs once. A process for each, two at a time. Conformance and parity are long, measure memory,
+# and reach no line that nothing else does: coverage would cost them minutes for nothing.
 ON_UVLOOP := $(wildcard tests/integration tests/interop tests/faults)
 APART := tests/conformance tests/parity
 
@@ -82,7 +82,7 @@ suite-cargo:
 	$(RUST_ENV) cargo test --workspace --quiet
 
 suite-parity:
-	$(BIN)/python -m coverage run -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
 
 suite-%-asyncio:
 	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=asyncio $(BIN)/python -m coverage run -m \

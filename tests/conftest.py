@@ -14,12 +14,19 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal
 
 import pytest
+from hypothesis import settings
 
 import sage_ws._core
 
 LOOP_VARIABLE = "SAGE_WS_TEST_LOOP"
 SECONDS_TO_END = 1.0
 """For what a test's last line has cancelled or closed to come to its end."""
+
+# A test that states no number of examples has these: `--hypothesis-profile=thorough` for more. On a busy
+# machine no example is too slow.
+settings.register_profile("quick", max_examples=100, deadline=None)
+settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("quick")
 
 
 def _loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
