@@ -30,6 +30,7 @@ class Results:
 
     Attributes:
         rounds: shape's name to peer's name to its rounds, in the order of the race.
+        seconds: that each round was asked to last.
         versions: of what the peers are made of.
         loop: the event loop's library.
         cpus: the cores of server and client; None where they were not pinned.
@@ -37,6 +38,7 @@ class Results:
     """
 
     rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
+    seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     loop: str = ""
     cpus: tuple[int, int] | None = None
@@ -151,7 +153,7 @@ def race(
     Raises:
         ChildFailed: a peer gave up.
     """
-    results = Results(cpus=two_cpus())
+    results = Results(seconds=seconds, cpus=two_cpus())
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
         for name in peers:

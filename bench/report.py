@@ -111,8 +111,8 @@ def markdown(results: Results, today: dt.date) -> str:
         "| --- |" + " ---: |" * (len(heading) - 1),
         *("| " + " | ".join(row) + " |" for row in peers),
         "",
-        f"256-byte payloads. *Ratio*: the cost of a message against {_base_title(results)}, the median over "
-        f"{_count(results)} interleaved rounds. `make bench BENCH_ARGS=--record`, {today.isoformat()}: "
+        f"Payloads of 256 bytes. *Ratio*: the cost of a message against {_base_title(results)}, the median over",
+        f"{_count(results)} interleaved rounds of {results.seconds:g} s. Taken on {today.isoformat()} with:",
         f"{conditions(results)}.",
     ]
     return "\n".join(lines)
@@ -140,6 +140,7 @@ def as_json(results: Results, now: dt.datetime) -> dict[str, Any]:
         "versions": results.versions,
         "loop": results.loop,
         "pinned": results.cpus is not None,
+        "seconds": results.seconds,
         "baseline": base,
         "skipped": results.skipped,
         "shapes": {

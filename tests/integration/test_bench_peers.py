@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_the_block_between_the_comments_is_rewritten(tmp_path: Path) -> None:
 def test_tables_name_every_peer_and_the_machine() -> None:
     results = Results(
         rounds={"64 in flight": {"sage-pure": [Round(1000, 1.0)], "http": [Round(50, 1.0)]}},
+        seconds=0.5,
         skipped={"sage-rust": "the native extension is not built here"},
         loop="asyncio",
     )
@@ -88,3 +90,8 @@ def test_tables_name_every_peer_and_the_machine() -> None:
     assert "20×" in text
     assert str(report.machine()["cpu"]) in text
     assert "left out: sage_ws, rust core (the native extension is not built here)" in text
+    block = report.markdown(results, dt.date(2025, 1, 31))
+    assert "| HTTP, aiohttp both ends | 50/s | 20× |" in block
+    assert "1 interleaved rounds of 0.5 s. Taken on 2025-01-31" in block
+    kept = report.as_json(results, dt.datetime(2025, 1, 31, tzinfo=dt.UTC))
+    assert kept["shapes"]["64 in flight"]["peers"]["http"]["ratio"] == 20.0
