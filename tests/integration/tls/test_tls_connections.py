@@ -177,6 +177,21 @@ class TestEnding:
             client = await connect(f"wss://localhost:{server.port}", ssl=ours, close_timeout=0.1)
             await asyncio.wait_for(client.close(), 5)
 
+    async def test_a_silent_peer_is_let_go_of_though_no_close_notify_comes(
+        self, theirs: ssl.SSLContext, ours: ssl.SSLContext, lying_server: Any, by_hand: Any
+    ) -> None:
+        async def silent(peer: Any) -> None:
+            await by_hand.speak(peer, theirs)
+            await peer.open_as_server()
+            await peer.read_end()
+
+        times = {"ping_interval": 0.05, "ping_timeout": 0.05, "close_timeout": 0.1}
+        async with lying_server(silent, handshake=False) as server:
+            client = await connect(f"wss://localhost:{server.port}", ssl=ours, reconnect=False, **times)
+            with pytest.raises(ConnectionLostError, match="ping timeout"):
+                await client.send(message())
+            await asyncio.wait_for(client.wait_closed(), 5)
+
     async def test_a_stream_that_is_cut_short_ends_the_calls(
         self, theirs: ssl.SSLContext, ours: ssl.SSLContext, lying_server: Any, by_hand: Any
     ) -> None:
