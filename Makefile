@@ -22,12 +22,13 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short bench lint docs stub clean
+.PHONY: help demo test test-short interop bench lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
 	@echo "make test        every test on both cores and both loops, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
+	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make bench       side by side with websockets and HTTP"
 	@echo "make lint        style, types, import rules, the stub"
 	@echo "make docs        the documentation, into site/"
@@ -54,8 +55,8 @@ demo: $(VENV)/.ready-demo.$(MODE)
 # Each core runs everything on asyncio's loop, and what awaits a socket on uvloop too; what compares
 # the cores runs once. A process for each, two at a time. Conformance and parity are long, measure memory,
 # and reach no line that nothing else does: coverage would cost them minutes for nothing.
-ON_UVLOOP := $(wildcard tests/integration tests/interop tests/faults)
-APART := tests/conformance tests/parity
+ON_UVLOOP := $(wildcard tests/integration tests/faults)
+APART := tests/conformance tests/interop tests/parity
 
 test: $(VENV)/.ready-test.$(MODE)
 	@$(BIN)/python -m coverage erase
@@ -66,8 +67,12 @@ test: $(VENV)/.ready-test.$(MODE)
 test-short: $(VENV)/.ready-test.$(MODE)
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going suite-short
 
-.PHONY: suite suite-short suite-parity suite-cargo
-ifneq ($(filter suite suite-short,$(MAKECMDGOALS)),)
+# Against programs on other libraries, in Go, Rust, Node and Python, which are built first where their tools are.
+interop: $(VENV)/.ready-test.$(MODE)
+	@$(MAKE) --no-print-directory --output-sync=target --keep-going suite-interop
+
+.PHONY: suite suite-short suite-interop suite-parity suite-cargo
+ifneq ($(filter suite suite-short suite-interop,$(MAKECMDGOALS)),)
 # Absent is told from broken by looking, not by importing: with SAGE_WS_CORE=rust a broken one fails every test.
 CORES := $(shell SAGE_WS_CORE=pure $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("sage_ws._core._rust") and "rust" or "", "pure")')
 ifeq ($(filter rust,$(CORES)),)
@@ -76,6 +81,7 @@ $(info no native extension was built: the pure core alone is tested)
 endif
 suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
 suite-short: $(CORES:%=short-%)
+suite-interop: $(CORES:%=interop-%)
 endif
 
 suite-cargo:
@@ -99,6 +105,10 @@ suite-%-uvloop:
 short-%:
 	SAGE_WS_CORE=$* $(BIN)/python -m \
 		pytest -o cache_dir=.pytest_cache/$*-short tests/unit tests/integration $(PYTEST_ARGS)
+
+interop-%:
+	SAGE_WS_CORE=$* $(BIN)/python -m \
+		pytest -o cache_dir=.pytest_cache/$*-interop tests/interop $(PYTEST_ARGS)
 
 # ── figures ────────────────────────────────────────────────────────────────────────────
 bench: $(VENV)/.ready-bench.$(MODE)
