@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from websockets.client import ClientProtocol
     from websockets.http11 import Request
 
-MAX_LINE: Final = 8 * 1024
+MAX_LINE: Final = 8 * 1024 - len(b"\r\n")
+"""Bytes of a line without its CRLF; with it, it is what `websockets` takes too."""
 MAX_HEAD: Final = 64 * 1024
 MAX_HEADERS: Final = 128
 MAX_BODY: Final = 64 * 1024
