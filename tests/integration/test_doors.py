@@ -212,6 +212,7 @@ class TestAuthorize:
         assert "ReceivedRequest(path='/ws'" in caplog.text
         assert "canary" not in caplog.text
 
+    @pytest.mark.parametrize("refuses", [False, True])
     @pytest.mark.parametrize("ending", ["out of time", "gone"])
     async def test_one_that_ignores_its_cancellation_lets_nobody_in(
         self,
@@ -220,6 +221,7 @@ class TestAuthorize:
         eventually: Any,
         caplog: pytest.LogCaptureFixture,
         ending: str,
+        refuses: bool,
     ) -> None:
         begun, returned = asyncio.Event(), asyncio.Event()
 
@@ -229,6 +231,8 @@ class TestAuthorize:
                 await asyncio.get_running_loop().create_future()
             except asyncio.CancelledError:
                 returned.set()
+            if refuses:
+                raise RefusedError(401)
             return "alice"
 
         timeout = 0.05 if ending == "out of time" else None
