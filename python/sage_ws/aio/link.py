@@ -153,12 +153,14 @@ class Link(asyncio.Protocol):
         if self._blocked:
             self._transport.abort()
         else:
-            self._transport.close()
+            self._transport.close()  # TLS waits for the peer's goodbye
+            self._await_end()
 
     def _await_end(self) -> None:
-        timeout = self._settings.close_timeout
-        self._close_by = inf if timeout is None else self._time() + timeout
-        self.arm(self._close_by)
+        if self._close_by is None:
+            timeout = self._settings.close_timeout
+            self._close_by = inf if timeout is None else self._time() + timeout
+            self.arm(self._close_by)
 
     def _end(self, loss: Loss) -> None:
         if self._ended_by is None:
@@ -236,14 +238,14 @@ class Link(asyncio.Protocol):
             self._end(Loss(f"the connection failed with {event.code}: {event.reason}"))
         self.flush()
         if event.by_peer and self._closes_first():
-            self._transport.close()
+            self._transport.close()  # once the peer has taken what is unsent, or its time is out
+            self._await_end()
             return
         # The peer closes the socket, or still writes what it had under way: a close of ours now could
         # answer that with a reset and lose our close frame. So read on, bounded by close_timeout.
         if not event.by_peer and self._transport.can_write_eof() and not self._blocked:
             self._transport.write_eof()
-        if self._close_by is None:
-            self._await_end()
+        self._await_end()
 
     def _closes_first(self) -> bool:
         """Whether this role shuts the socket when both close frames have passed (RFC 6455 §7.1.1)."""
