@@ -29,7 +29,7 @@ help:
 	@echo "make test        every test on both cores and both loops, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
 	@echo "make interop     against programs on other WebSocket libraries"
-	@echo "make bench       side by side with websockets and HTTP"
+	@echo "make bench       side by side with websockets, HTTP and gRPC"
 	@echo "make lint        style, types, import rules, the stub"
 	@echo "make docs        the documentation, into site/"
 	@echo "make stub        the extension's types, written anew"

@@ -4,7 +4,7 @@
 
     make bench                                          the tables, and results/latest.json
     make bench BENCH_ARGS="--rounds 11 --seconds 2"     calmer figures
-    make bench BENCH_ARGS=--record                      keep the result, rewrite the README's figures
+    make bench BENCH_ARGS=--record                      keep the result, rewrite the pages' figures
 
 Every alternative is a *peer*: a module of `bench.peers` with a server and a client. Each end runs in a
 process of its own, the server pinned to one core and the client to another. The shapes of the traffic take
@@ -18,7 +18,7 @@ round, between neighbours, and the median of these ratios is what is printed.
 ``driving``      the client's loops, for peers written in Python
 ``child``        the processes: one end of one peer
 ``race``         starts them and lets them take turns
-``report``       ratios, the machine, the tables, the JSON, the README's block
+``report``       ratios, the machine, the tables, the JSON, the block in the pages
 ``conftest``     pytest's options, the race as a fixture, the tables at the end
 ``test_shapes``  a benchmark for each shape and peer, in pytest-benchmark's form
 ===============  ====================================================================

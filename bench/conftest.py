@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--peers", type=_names(list(PEERS)), default=list(PEERS), help="comma-separated names")
     shapes = [shape.name for shape in SHAPES]
     group.addoption("--shapes", type=_names(shapes), default=shapes, help="comma-separated names")
-    group.addoption("--record", action="store_true", help="keep the result, rewrite the README's figures")
+    group.addoption("--record", action="store_true", help="keep the result, rewrite the pages' figures")
 
 
 @pytest.fixture(scope="session")

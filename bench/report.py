@@ -1,4 +1,4 @@
-"""From rounds to what is read: ratios, the machine, the tables, the JSON, the block in the README."""
+"""From rounds to what is read: ratios, the machine, the tables, the JSON, the block in the pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from bench.shapes import SHAPES, Round, Shape
 
 RESULTS: Final = ROOT / "bench" / "results"
 LATEST: Final = RESULTS / "latest.json"
-README: Final = ROOT / "README.md"
+PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "explanation" / "comparison.md")
+"""Where the recorded figures stand."""
 BEGIN: Final = "<!-- bench:begin -->"
 END: Final = "<!-- bench:end -->"
 
@@ -104,14 +105,14 @@ def plain(results: Results) -> Iterator[str]:
 
 
 def markdown(results: Results, today: dt.date) -> str:
-    """The README's block."""
+    """The block of figures in a page."""
     heading, *peers = rows(results)
     lines = [
         "| " + " | ".join(heading) + " |",
         "| --- |" + " ---: |" * (len(heading) - 1),
         *("| " + " | ".join(row) + " |" for row in peers),
         "",
-        f"Payloads of 256 bytes. *Ratio*: the cost of a message against {_base_title(results)}, the median over",
+        f"Payloads of 256 bytes. *Ratio*: cost of a message against {_base_title(results)}, the median over",
         f"{_count(results)} interleaved rounds of {results.seconds:g} s. Taken on {today.isoformat()} with:",
         f"{conditions(results)}.",
     ]
@@ -170,7 +171,7 @@ def _summary(turns: Mapping[str, Sequence[Round]], name: str, base: str) -> dict
 
 
 def save(results: Results, now: dt.datetime, *, record: bool) -> list[Path]:
-    """Write the JSON; to keep a record, also under its date and machine, and the README's block.
+    """Write the JSON; to keep a record, also under its date and machine, and the block in `PAGES`.
 
     Returns:
         What was written.
@@ -183,8 +184,9 @@ def save(results: Results, now: dt.datetime, *, record: bool) -> list[Path]:
     for path in written:
         path.write_text(text, "utf-8")
     if record:
-        rewrite(README, markdown(results, now.date()))
-        written.append(README)
+        for page in PAGES:
+            rewrite(page, markdown(results, now.date()))
+            written.append(page)
     return written
 
 

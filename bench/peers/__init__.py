@@ -46,6 +46,7 @@ PEERS: Final[Mapping[str, str]] = {
     "sage-pure": "bench.peers.sage:PURE",
     "websockets": "bench.peers.websockets_json:PEER",
     "http": "bench.peers.aiohttp_json:PEER",
+    "grpc": "bench.peers.grpc_aio:PEER",
 }
 """Where each peer is, in the order in which they take turns."""
 
