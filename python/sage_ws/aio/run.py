@@ -52,6 +52,14 @@ async def _serve_until_signalled(server: Server, host: str | None, port: int, pa
         await server.close()
 
 
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def run(
     handler: Handler,
     host: str | None = "127.0.0.1",
@@ -75,8 +83,10 @@ def run(
         OSError: the address cannot be bound.
         RuntimeError: called where an event loop runs already.
     """
-    if workers != 1 or isinstance(workers, bool):
+    if type(workers) is not int or workers != 1:
         raise TypeError(f"workers is not built yet: it takes 1, not {workers!r}")
     server = Server(handler, **options)
+    if _is_loop_running():
+        raise RuntimeError("run() makes its own event loop; where one is running, use serve()")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve_until_signalled(server, host, port, path))
