@@ -27,7 +27,7 @@ Role = Literal["client", "server"]
 Frames = list[tuple[int, bytes]]
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-RANDOM_WAYS = 4
+RANDOM_WAYS = 3
 """Random chunkings of each case."""
 
 

@@ -15,7 +15,7 @@ RESERVED_OPCODES = (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
 KNOWN_OPCODES = (CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)
 
 # 0, the ends of each form of the length (§5.2), and what is around them
-LENGTHS = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 255, 256, 65534, 65535, 65536, 65537)
+LENGTHS = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 255, 256, 65535, 65536)
 
 
 def octets(length: int) -> bytes:

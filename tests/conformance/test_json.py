@@ -68,7 +68,7 @@ def attacks(n: int) -> dict[str, Attack]:
         "depth-200000-unclosed": Attack("b'[' * 200_000", deep(128)),
         "depth-in-metadata": Attack("""b'{"metadata":' * 200_000""", deep(128 * 12)),
         "depth-in-an-id": Attack("""b'{"id":' + b'[' * 200_000""", deep(6 + 127)),
-        "depth-128-often": Attack("""b'{"x":[' + (b'[' * 126 + b']' * 126 + b',') * 4000 + b'0]}'""", NO_ID),
+        "depth-128-often": Attack("""b'{"x":[' + (b'[' * 126 + b']' * 126 + b',') * 1000 + b'0]}'""", NO_ID),
         "depth-129-late": Attack("""b'{"x":[' + b'[],' * 99_998 + b'[' * 127""", deep(300_126)),
         # ten million brackets
         "brackets-opening": Attack("b'[' * N", deep(128)),
@@ -80,20 +80,20 @@ def attacks(n: int) -> dict[str, Attack]:
         "brackets-in-a-field": Attack("""b'{"x":' + b'[' * N""", deep(132)),
         "brackets-flat": Attack("""b'{"x":[' + b'[],' * (N // 3) + b'[]]}'""", NO_ID),
         "brackets-flat-broken": Attack(
-            """b'{"x":[' + b'[],' * (N // 3) + b'[}'""", unexpected(7 + n // 3 * 3)
+            """b'{"x":[' + b'[],' * (N // 10) + b'[}'""", unexpected(7 + n // 10 * 3)
         ),
         "brackets-flat-on-top": Attack(
-            "b'[' + b'[],' * (N // 3) + b'[]]'", "expected an object, found array"
+            "b'[' + b'[],' * (N // 10) + b'[]]'", "expected an object, found array"
         ),
-        "braces-flat": Attack("""b'{"x":[' + b'{},' * (N // 3) + b'{}]}'""", NO_ID),
-        "braces-with-members": Attack("""b'{"x":[' + b'{"":0},' * (N // 7) + b'{}]}'""", NO_ID),
+        "braces-flat": Attack("""b'{"x":[' + b'{},' * (N // 10) + b'{}]}'""", NO_ID),
+        "braces-with-members": Attack("""b'{"x":[' + b'{"":0},' * (N // 20) + b'{}]}'""", NO_ID),
         # members
         "members-unknown": Attack("""b'{' + ENTRIES + b'}'""", NO_ID),
-        "members-the-same": Attack("""b'{' + b'"task_id":"",' * 100_000 + b'"x":0}'""", NO_ID),
-        "members-empty": Attack("""b'{' + b'"":0,' * 200_000 + b'"":0}'""", NO_ID),
+        "members-the-same": Attack("""b'{' + b'"task_id":"",' * 30_000 + b'"x":0}'""", NO_ID),
+        "members-empty": Attack("""b'{' + b'"":0,' * 60_000 + b'"":0}'""", NO_ID),
         "members-of-a-field": Attack("""b'{"x":{' + ENTRIES + b'}}'""", NO_ID),
-        "items": Attack("""b'{"x":[' + b'0,' * (N // 2) + b'0]}'""", NO_ID),
-        "items-of-text": Attack("""b'{"x":[' + b'"ab",' * (N // 5) + b'0]}'""", NO_ID),
+        "items": Attack("""b'{"x":[' + b'0,' * (N // 10) + b'0]}'""", NO_ID),
+        "items-of-text": Attack("""b'{"x":[' + b'"ab",' * (N // 10) + b'0]}'""", NO_ID),
         "commas": Attack("""b'{"x":[' + b',' * N""", unexpected(6)),
         # numbers
         "number-without-end": Attack("""b'{"x":' + b'1' * N""", early(n + 5)),
