@@ -167,6 +167,12 @@ def test_the_values_stand_with_their_fields() -> None:
         assert tuple(re.findall(r"(\w+): ", signature)) == value.__match_args__
 
 
+def test_the_page_on_tls_shows_the_example_as_it_is() -> None:
+    example = (DOCS / "examples/client_certificates.py").read_text("utf-8")
+    functions = example[example.index("def server_context") :]
+    assert functions in [text for _, _, text in blocks("how-to/tls.md")]
+
+
 # ── the tutorial: its files and commands, in its order ──────────────────────────────────
 @contextmanager
 def served(folder: Path, port: int) -> Iterator[None]:
