@@ -1,0 +1,205 @@
+"""`run`: a process of its own that serves until it is signalled, then drains."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from sage_ws import DialError, SecureMessage, connect, run, serve
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+PROGRAM = """
+import asyncio, contextlib, logging, signal, sys
+from sage_ws import run
+
+async def handler(message):
+    if message.payload == b"slow":
+        go = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, go.set)
+        print("in handler", flush=True)
+        await go.wait()
+    return type(asyncio.get_running_loop()).__module__.encode()
+
+@contextlib.asynccontextmanager
+async def lifespan(server):
+    yield
+    print("lifespan ended", flush=True)
+
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+run(handler, port=0, path="/ws", lifespan=lifespan, **OPTIONS)
+print("returned", flush=True)
+"""
+
+
+class Process:
+    """The program above, started; ``line`` is what it prints next."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.port = 0
+
+    async def line(self, containing: str) -> str:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(20):
+            while line := (await self.process.stdout.readline()).decode():
+                if containing in line:
+                    return line.strip()
+        raise AssertionError(f"it ended without saying {containing!r}")
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), 20)
+
+
+@pytest.fixture
+async def program() -> AsyncIterator[Callable[..., Awaitable[Process]]]:
+    started: list[Process] = []
+
+    async def start(options: str = "{}") -> Process:
+        process = Process(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                PROGRAM.replace("OPTIONS", options),
+                stdout=subprocess.PIPE,
+            )
+        )
+        started.append(process)
+        process.port = int((await process.line("serving on")).rpartition(":")[2])
+        return process
+
+    yield start
+    for one in started:
+        if one.process.returncode is None:
+            one.process.kill()
+            await one.process.wait()
+
+
+def message(payload: bytes = b"x") -> SecureMessage:
+    return SecureMessage(payload=payload, did="did:sage:test")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_drains(
+    program: Any, http_status: Any, opening_request: Any, number: signal.Signals
+) -> None:
+    process = await program()
+    client = await connect(f"ws://127.0.0.1:{process.port}/ws", reconnect=False)
+    slow = asyncio.create_task(client.send(message(b"slow")))
+    await process.line("in handler")
+    process.signal(number)
+    await process.line("draining")
+    assert (await http_status(process.port, opening_request()))[0] == 503
+    assert not slow.done()
+    process.signal(signal.SIGUSR1)
+    assert (await slow).success
+    await process.line("lifespan ended")
+    await process.line("returned")
+    assert await process.ended() == 0
+    await client.close()
+
+
+async def test_a_signal_ends_an_idle_one_at_once(program: Any) -> None:
+    process = await program()
+    process.signal(signal.SIGTERM)
+    await process.line("returned")
+    assert await process.ended() == 0
+
+
+async def test_it_runs_on_uvloop_where_that_is_installed(program: Any) -> None:
+    pytest.importorskip("uvloop")
+    process = await program()
+    async with connect(f"ws://127.0.0.1:{process.port}/ws") as client:
+        assert (await client.send(message())).data == b"uvloop"
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 0
+
+
+async def test_its_path_and_options_are_the_servers(program: Any) -> None:
+    process = await program("{'max_connections': 1}")
+    url = f"ws://127.0.0.1:{process.port}"
+    with pytest.raises(DialError) as raised:
+        await connect(f"{url}/elsewhere").connect()
+    assert raised.value.status == 404
+    async with connect(f"{url}/ws"):
+        with pytest.raises(DialError) as raised:
+            await connect(f"{url}/ws").connect()
+        assert raised.value.status == 503
+    process.signal(signal.SIGTERM)
+    assert await process.ended() == 0
+
+
+def test_without_uvloop_it_runs_on_asyncio() -> None:
+    code = (
+        "import sys; sys.modules['uvloop'] = None\n"
+        "import asyncio, signal, os\n"
+        "from sage_ws import run\n"
+        "from contextlib import asynccontextmanager\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(server):\n"
+        "    print(type(asyncio.get_running_loop()).__module__)\n"
+        "    asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)\n"
+        "    yield\n"
+        "run(lambda message: None, port=0, lifespan=lifespan)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("asyncio.")
+
+
+def test_a_server_that_is_closed_from_within_ends_it() -> None:
+    async def closing(server: Any) -> None:
+        async with asyncio.timeout(10):
+            while not server.sockets:  # noqa: ASYNC110  # it listens when its lifespan has begun
+                await asyncio.sleep(0.001)
+        await server.close()
+
+    class Around:
+        def __init__(self, server: Any) -> None:
+            self.server = server
+
+        async def __aenter__(self) -> None:
+            self.task = asyncio.create_task(closing(self.server))
+
+        async def __aexit__(self, *exc: object) -> None: ...
+
+    run(lambda one: None, port=0, lifespan=Around)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, 2, -1, True, 1.0, None])
+def test_more_workers_are_not_built_yet(workers: Any) -> None:
+    with pytest.raises(TypeError, match=r"^workers is not built yet: it takes 1, not "):
+        run(lambda one: None, workers=workers)
+
+
+def test_a_taken_port_is_an_os_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="."):
+            run(lambda one: None, port=taken.getsockname()[1])
+
+
+def test_a_wrong_option_is_refused_before_anything_runs() -> None:
+    with pytest.raises(TypeError, match="has no option 'retries'"):
+        run(lambda one: None, retries=1)  # type: ignore[call-arg]
+
+
+async def test_inside_a_running_loop_it_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="use serve"):
+        run(lambda one: None, port=0)
+    async with serve(lambda one: b"the loop goes on") as server:
+        async with connect(f"ws://127.0.0.1:{server.port}") as client:
+            assert (await client.send(message())).data == b"the loop goes on"
