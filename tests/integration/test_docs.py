@@ -173,6 +173,16 @@ def test_the_page_on_tls_shows_the_example_as_it_is() -> None:
     assert functions in [text for _, _, text in blocks("how-to/tls.md")]
 
 
+def test_every_number_of_stats_stands() -> None:
+    page = (DOCS / "how-to/tuning.md").read_text("utf-8").partition("## What `stats()` shows")[2]
+    of_client, _, of_server = page.partition("A server's:")
+    client = sage_ws.Client("ws://agent.example")
+    server = sage_ws.Server(lambda message: None)
+    for section, stats in ((of_client, client.stats()), (of_server, server.stats())):
+        names = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+        assert {name.strip("`") for cell in names[2:] for name in cell.split(", ")} == set(stats)
+
+
 # ── the tutorial: its files and commands, in its order ──────────────────────────────────
 @contextmanager
 def served(folder: Path, port: int) -> Iterator[None]:
