@@ -351,7 +351,7 @@ def serve_and(talk: Callable[[int], None], ports: Ports, *arguments: str) -> int
         port = ports.found.get(timeout=10)
         try:
             talk(port)
-        except Exception as error:  # noqa: BLE001  # raised again in the main thread
+        except Exception as error:  # raised again in the main thread
             failures.append(error)
         finally:
             os.kill(os.getpid(), signal.SIGTERM)

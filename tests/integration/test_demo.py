@@ -254,7 +254,7 @@ class Lines:
         with stdin, stdout:
             try:
                 run_child(work, stdin, stdout)
-            except BaseException as error:  # noqa: BLE001  # raised again at the end
+            except BaseException as error:  # raised again at the end
                 self._error = error
 
     def __enter__(self) -> Self:
