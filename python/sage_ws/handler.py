@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, nullcontext
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from sage_ws.errors import HandlerError, MessageTooBigError, peer_text
@@ -165,10 +165,10 @@ async def settle(outcome: Outcome, limit: int | None = None) -> Reply:
         MessageTooBigError: the parts hold more than ``limit``.
         TypeError: a part is not bytes.
     """
-    if hasattr(outcome, "__aiter__"):
+    if isinstance(outcome, AsyncIterator):
         parts = bytearray()
-        async with aclosing(cast("Any", outcome)) as iterator:
-            async for part in iterator:
+        async with aclosing(outcome) if isinstance(outcome, AsyncGenerator) else nullcontext():
+            async for part in outcome:
                 if not isinstance(part, bytes):
                     raise TypeError(f"a handler's parts must be bytes, not {type(part).__name__}")
                 parts += part

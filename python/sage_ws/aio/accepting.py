@@ -185,7 +185,7 @@ class ServerOpening(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def connection_lost(self, _exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The peer went away before it came in."""
         if self._authorizing is not None:
             self._authorizing.cancel()

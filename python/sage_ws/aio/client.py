@@ -64,8 +64,10 @@ class Client:
         self._ending: set[ClientLink] = set()
         self._watchers: list[asyncio.Future[None]] = []
         self._closing: asyncio.Task[None] | None = None
-        self._totals = dict.fromkeys(("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0)
-        self._counts = dict.fromkeys(("failed", "dials", "reconnects"), 0)
+        self._totals: dict[str, int] = dict.fromkeys(
+            ("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0
+        )
+        self._counts: dict[str, int] = dict.fromkeys(("failed", "dials", "reconnects"), 0)
 
     # ── what it is ────────────────────────────────────────────────────────────────────
 

@@ -37,6 +37,9 @@ _TLS_HINTS = {
 }
 """What OpenSSL's reasons mean to somebody who dials."""
 
+_OF_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA")
+"""Words of the alerts by which a server refuses our certificate, or that we have none."""
+
 CANNOT_HEAL = frozenset({400, 401, 403, 404, 405, 407, 410, 426, 451})
 """Statuses that a later dial would get again: they are raised at once, always (API.md, "Dialling")."""
 
@@ -92,7 +95,12 @@ class Address:
 
 def can_heal(error: DialError) -> bool:
     """Whether a later dial may succeed where this one failed."""
-    return error.status not in CANNOT_HEAL and not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return False
+    if isinstance(cause, ssl.SSLError) and any(word in (cause.reason or "") for word in _OF_CERTIFICATES):
+        return False
+    return error.status not in CANNOT_HEAL
 
 
 async def dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:

@@ -357,7 +357,7 @@ class Link(asyncio.Protocol):
         if due < inf:
             self.arm(due)
 
-    def _watch_calls(self, _now: float) -> float:
+    def _watch_calls(self, now: float) -> float:
         """End the calls whose time ran out: the client's. Like all watches, says when to look again."""
         return inf
 
@@ -373,7 +373,7 @@ class Link(asyncio.Protocol):
             self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
         return min(self._stalled_since + timeout, now + timeout / 4)
 
-    def _watch_silence(self, _now: float) -> float:
+    def _watch_silence(self, now: float) -> float:
         """Only a server calls silence death; a client's ``read_timeout`` is each call's own."""
         return inf
 

@@ -59,7 +59,9 @@ class Server:
         self.refused = 0
         self.dropped = 0
         self._accepted = 0
-        self._totals = dict.fromkeys(("received", "answered", "invalid", "bytes_in", "bytes_out"), 0)
+        self._totals: dict[str, int] = dict.fromkeys(
+            ("received", "answered", "invalid", "bytes_in", "bytes_out"), 0
+        )
         self._links: dict[ServerLink, None] = {}
         self._orphans: set[ServerLink] = set()
         self._loop: asyncio.AbstractEventLoop | None = None

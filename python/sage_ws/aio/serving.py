@@ -29,7 +29,16 @@ logger = logging.getLogger("sage_ws.server")
 UNSENT_LIMIT = 1024 * 1024
 """Bytes of answers that may wait for a peer before its further requests wait too."""
 MESSAGE_OVERHEAD = 512
-"""Bytes that a waiting message is counted for beside its payload: its strings and the objects themselves."""
+"""Bytes that a waiting message is counted for beside its payload, at least: its objects, and short strings."""
+
+
+def _weight(message: SecureMessage) -> int:
+    """Bytes that a waiting message is counted for; whatever a peer can make large counts."""
+    beside = len(message.signature) + len(message.id) + len(message.did)
+    beside += len(message.context_id) + len(message.task_id) + len(message.role)
+    for key, value in message.metadata.items():
+        beside += MESSAGE_OVERHEAD // 4 + len(key) + len(value)
+    return len(message.payload) + max(beside, MESSAGE_OVERHEAD)
 
 
 class ServerCall:
@@ -87,7 +96,7 @@ class ServerLink(Link):
         self._server = server
         self._workers = workers
         self._running = 0
-        self._waiting: deque[SecureMessage] | None = None
+        self._waiting: deque[tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
 
     # ── in ────────────────────────────────────────────────────────────────────────────
@@ -106,14 +115,18 @@ class ServerLink(Link):
                 self._wait(value)
 
     def _overfull(self) -> bool:
-        return self.unsent > UNSENT_LIMIT
+        """Whether so much waits for the peer that nothing more is dispatched, until `_unblocked`."""
+        if not self._blocked and self.connection.buffered > UNSENT_LIMIT:
+            self.flush()  # what a batch has collected is not refused yet: only the socket says so
+        return self._blocked and self.unsent > UNSENT_LIMIT
 
     def _wait(self, message: SecureMessage) -> None:
         """Keep a request that must not be dispatched yet."""
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(message)
-        self._waiting_bytes += len(message.payload) + MESSAGE_OVERHEAD
+        weight = _weight(message)
+        self._waiting.append((message, weight))
+        self._waiting_bytes += weight
         if self._waiting_bytes > self.settings.max_queue_bytes:
             self.pause_reading()
 
@@ -121,8 +134,8 @@ class ServerLink(Link):
         """Requests that waited go on, as far as the limits allow now."""
         waiting = self._waiting
         while waiting and self._running < self.settings.max_concurrency and not self._overfull():
-            message = waiting.popleft()
-            self._waiting_bytes -= len(message.payload) + MESSAGE_OVERHEAD
+            message, weight = waiting.popleft()
+            self._waiting_bytes -= weight
             self._running += 1
             self._workers.submit(self, message)
         if not self._reading and self._waiting_bytes <= self.settings.max_queue_bytes:
@@ -137,7 +150,7 @@ class ServerLink(Link):
     def _closes_first(self) -> bool:
         return True
 
-    def _ended(self, _loss: Loss) -> None:
+    def _ended(self, loss: Loss) -> None:
         # requests that never reached a handler are dropped; handlers that run go on (API.md)
         if self._waiting:
             self._server.dropped += len(self._waiting)
