@@ -165,6 +165,20 @@ class TestCertificates:
             with pytest.raises(DialError, match="unable to get local issuer certificate"):
                 await connect(f"wss://localhost:{server.port}")
 
+    async def test_a_new_one_needs_no_restart(
+        self, authority: trustme.CA, theirs: ssl.SSLContext, ours: ssl.SSLContext
+    ) -> None:
+        async with serve(echo, ssl=theirs) as server:
+            url = f"wss://localhost:{server.port}"
+            async with connect(url, ssl=ours) as client:
+                authority.issue_cert("other.example").configure_cert(theirs)
+                assert (await client.send(message())).success
+                with pytest.raises(DialError, match="not valid for 'localhost'"):
+                    await connect(url, ssl=ours)
+                authority.issue_cert("localhost").configure_cert(theirs)
+                async with connect(url, ssl=ours) as another:
+                    assert (await another.send(message())).success
+
     async def test_an_address_must_stand_in_it_too(self, authority: trustme.CA, ours: ssl.SSLContext) -> None:
         async with serve(echo, ssl=server_context(authority.issue_cert("localhost"))) as server:
             with pytest.raises(DialError, match=r"not valid for '127\.0\.0\.1'"):
@@ -290,6 +304,34 @@ class TestPeersWithoutACommonTLS:
             error = await failed_dial(server.url.replace("ws://", "wss://"), ssl=ours)
             assert text in str(error)
             assert isinstance(error.__cause__, ssl.SSLError)
+
+    @pytest.mark.parametrize("own", [None, "of-an-unknown-authority", "expired"])
+    async def test_a_server_that_says_no_to_our_certificate_is_not_dialled_again(
+        self,
+        authority: trustme.CA,
+        theirs: ssl.SSLContext,
+        ours: ssl.SSLContext,
+        lying_server: Any,
+        by_hand: Any,
+        own: str | None,
+    ) -> None:
+        authority.configure_trust(theirs)
+        theirs.verify_mode = ssl.CERT_REQUIRED
+        if own == "expired":
+            authority.issue_cert("a.example", not_after=LONG_AGO).configure_cert(ours)
+        elif own is not None:
+            trustme.CA().issue_cert("a.example").configure_cert(ours)
+
+        async def strict(peer: Any) -> None:
+            with pytest.raises(ssl.SSLError):
+                await by_hand.speak(peer, theirs)
+
+        async with lying_server(strict, handshake=False) as server:
+            error = await failed_dial(
+                server.url.replace("ws://", "wss://"), ssl=ours, wait_for_ready=True, dial_timeout=None
+            )
+            assert "ALERT" in str(error)
+            assert server.accepted == 1
 
     async def test_a_server_that_hangs_up_in_the_middle(
         self, ours: ssl.SSLContext, lying_server: Any
