@@ -304,7 +304,7 @@ def check_headers(headers: Headers) -> list[tuple[str, str]]:
         TypeError: a name or a value is no str.
         ValueError: it holds what no header may, or is one that the opening handshake sets.
     """
-    pairs: list[tuple[str, str]] = []
+    pairs: list[Any] = []  # what a caller gave, whatever its annotation says
     pairs.extend(headers.items() if isinstance(headers, Mapping) else headers)
     for name, value in pairs:
         if not isinstance(name, str) or not isinstance(value, str):

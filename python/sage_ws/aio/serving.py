@@ -29,7 +29,7 @@ logger = logging.getLogger("sage_ws.server")
 UNSENT_LIMIT = 1024 * 1024
 """Bytes of answers that may wait for a peer before its further requests wait too."""
 MESSAGE_OVERHEAD = 512
-"""Bytes that a waiting message is counted for beside its payload, at least: its objects, and short strings."""
+"""Bytes that a waiting message is counted for beside its payload at least: objects, and short strings."""
 
 
 def _weight(message: SecureMessage) -> int:
