@@ -152,6 +152,53 @@ class TestMaxQueueBytes:
             assert (await peer.until_closed())[0] == 1001
             await asyncio.wait_for(closing, 5)
 
+    async def test_a_peer_that_breaks_the_rules_while_paused_is_let_go_at_its_end(
+        self, raw_client: Any, eventually: Any
+    ) -> None:
+        gate = Gate()
+        async with serve(gate, max_concurrency=1, max_queue_bytes=1, close_timeout=None) as server:
+            async with raw_client(server.port) as peer:
+                (link,) = server.connections
+                asked = b'{"id":"m-%d","payload":"eA==","did":"d"}'
+                requests = b"".join(peer.frame(TEXT, asked % number) for number in range(3))
+                peer.write(requests + b"\xff\xff")  # reserved bits, in the read that pauses the next
+                assert (await peer.until_closed())[0] == 1002
+            await eventually(lambda: server.connection_count == 0)
+            gate.release()
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"metadata": {"key": "v" * 100_000}},
+            {"metadata": {"k" * 100_000: ""}},
+            {"metadata": {str(number): "" for number in range(1000)}},
+            {"signature": "eHh4" * 40_000},
+            {"context_id": "c" * 100_000},
+            {"task_id": "t" * 100_000},
+            {"role": "r" * 100_000},
+            {"did": "d" * 100_000},
+        ],
+        ids=lambda fields: f"{next(iter(fields))}",
+    )
+    async def test_whatever_a_peer_can_make_large_counts(
+        self, fields: dict[str, Any], raw_client: Any, eventually: Any
+    ) -> None:
+        gate = Gate()
+        async with (
+            serve(gate, max_concurrency=1, max_queue_bytes=200_000) as server,
+            raw_client(server.port) as peer,
+        ):
+            (link,) = server.connections
+            for number in range(6):
+                peer.ask(f"m-{number}", **fields)
+            await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
+            for _ in range(6):
+                await eventually(lambda: gate.running)
+                gate.release()
+                await peer.read_json()
+            assert link._reading  # type: ignore[attr-defined]
+            assert link._waiting_bytes == 0  # type: ignore[attr-defined]
+
     async def test_a_peer_that_leaves_while_paused_is_noticed_in_the_end(
         self, raw_client: Any, eventually: Any
     ) -> None:
@@ -197,6 +244,13 @@ class TestUnsentAnswers:
             ]
             assert len(ran) == total
             assert server.stats()["pending"] == 0
+
+    @pytest.mark.parametrize("size", [800_000, 3_000_000])
+    async def test_an_answer_over_it_that_the_peer_takes_holds_nothing_up(self, size: int) -> None:
+        async with serve(lambda one: b"x" * size, max_concurrency=1) as server:
+            async with connect(f"ws://127.0.0.1:{server.port}") as client:
+                answers = asyncio.gather(*(client.send(message()) for _ in range(5)))
+                assert [len(one.data) for one in await asyncio.wait_for(answers, 5)] == [size] * 5
 
     async def test_others_are_served_meanwhile(self, raw_client: Any, eventually: Any) -> None:
         async with serve(lambda one: b"x" * 2_000_000) as server:

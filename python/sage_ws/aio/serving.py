@@ -156,6 +156,7 @@ class ServerLink(Link):
             self._server.dropped += len(self._waiting)
             self._waiting = None
             self._waiting_bytes = 0
+        self.resume_reading()  # nothing is kept any more, and only who reads sees the peer's end
         self._server._changed()
 
     def connection_lost(self, exc: Exception | None) -> None:
