@@ -8,7 +8,8 @@ instead: slower, but what is kept is one member at a time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from json import JSONDecoder
 from typing import Any, Final, cast
 
@@ -27,16 +28,14 @@ _LITERALS: Final = {b"true": True, b"false": False, b"null": None}
 
 
 class Object:
-    """A member's value that is an object, known to be sound. Iterated over, it gives its own members, up to
-    the first whose value is a container.
-    """
+    """A member's value that is an object, and sound; iterated over, it gives its own members."""
 
     def __init__(self, data: bytes, start: int) -> None:
         self._data = data
         self._start = start
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return _members(self._data, self._start, None)
+        return _members(self._data, self._start, sys.maxsize)
 
 
 def read_members(text: str, deepest: int) -> Iterator[tuple[str, Any]]:
@@ -54,18 +53,18 @@ def read_members(text: str, deepest: int) -> Iterator[tuple[str, Any]]:
     """
     data = text.encode()
     try:
-        yield from _members(data, scan.skip_white(data, 0), deepest)
+        end = yield from _members(data, scan.skip_white(data, 0), deepest)
+        scan.refuse_more(data, end)
     except scan.Unsound as error:
         raise DecodeError(str(error)) from None
 
 
-def _members(data: bytes, position: int, deepest: int | None) -> Iterator[tuple[str, Any]]:
-    """From the opening brace. Without `deepest` the text is known to be sound, and what follows is not."""
+def _members(data: bytes, position: int, deepest: int) -> Generator[tuple[str, Any], None, int]:
+    """From the opening brace; returns where the object ends."""
     position = scan.skip_white(data, position + 1)
-    more = data[position : position + 1] != b"}"
-    if not more:
-        position += 1
-    while more:
+    if data[position : position + 1] == b"}":
+        return position + 1
+    while True:
         begin = position
         start = _member_start(data, begin)
         if start is None:
@@ -76,22 +75,17 @@ def _members(data: bytes, position: int, deepest: int | None) -> Iterator[tuple[
             yield _string(key), _scalar(scalar)
         else:
             bracket = position - 1
-            if deepest is not None:
-                position = scan.skip_container(data, bracket, deepest, above=1)
+            position = scan.skip_container(data, bracket, deepest, above=1)
             yield _string(key), [] if data[bracket] == ord("[") else Object(data, bracket)
-            if deepest is None:
-                return
         separator = _comma_or_brace(data, position)
         if separator is None:
             if scalar:  # which may be the beginning of a broken one, such as 1 of 1.e
                 scan.refuse_member(data, begin, has_key=True)
             scan.refuse(data, scan.skip_white(data, position))
         position = separator.end()
-        more = data[position - 1] == ord(",")
-        if more:
-            position = scan.skip_white(data, position)
-    if deepest is not None:
-        scan.refuse_more(data, position)
+        if data[position - 1] == ord("}"):
+            return position
+        position = scan.skip_white(data, position)
 
 
 def _string(token: bytes) -> str:
