@@ -93,6 +93,7 @@ def attacks(n: int) -> dict[str, Attack]:
         "members-empty": Attack("""b'{' + b'"":0,' * 60_000 + b'"":0}'""", NO_ID),
         "members-of-a-field": Attack("""b'{"x":{' + ENTRIES + b'}}'""", NO_ID),
         "items": Attack("""b'{"x":[' + b'0,' * (N // 10) + b'0]}'""", NO_ID),
+        "items-and-garbage": Attack("""b'{"x":[' + b'0,' * 20_000 + b'0] 1}'""", unexpected(40_009)),
         "items-of-text": Attack("""b'{"x":[' + b'"ab",' * (N // 10) + b'0]}'""", NO_ID),
         "commas": Attack("""b'{"x":[' + b',' * N""", unexpected(6)),
         # numbers
