@@ -102,6 +102,6 @@ def test_tables_name_every_peer_and_the_machine() -> None:
     assert "left out: sage_ws, rust core (the native extension is not built here)" in text
     block = report.markdown(results, dt.date(2025, 1, 31))
     assert "| HTTP, aiohttp both ends | 50/s | 20× |" in block
-    assert "over 1 interleaved rounds of 0.5 s. Taken on 2025-01-31" in block
+    assert "1 interleaved rounds of 0.5 s. Taken on 2025-01-31" in block
     kept = report.as_json(results, dt.datetime(2025, 1, 31, tzinfo=dt.UTC))
     assert kept["shapes"]["64 in flight"]["peers"]["http"]["ratio"] == 20.0
