@@ -29,6 +29,7 @@ from sage_ws import (
     connect,
     serve,
 )
+from sage_ws.aio.calls import ClientLink
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -367,6 +368,57 @@ class TestCancellation:
             await asyncio.wait([first])
             assert first.cancelled()
             assert (await asyncio.wait_for(second[0], 5)).data == b"two"
+
+    @pytest.mark.parametrize("event", ["_take", "_watch_calls", "_ended"])
+    async def test_a_call_cancelled_as_its_answer_timeout_or_loss_comes_is_cancelled(
+        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch, event: str
+    ) -> None:
+        async def script(peer: Any) -> None:
+            if server.accepted == 1:
+                first = await peer.read_json()
+                if event == "_take":
+                    peer.answer(first["id"])
+                elif event == "_ended":
+                    peer.close_frame(1001)
+            await echo(peer)
+
+        original = getattr(ClientLink, event)
+
+        def cancelling_first(link: ClientLink, *arguments: Any) -> Any:
+            first.cancel()  # its waiter is cancelled at once, its id still in flight until it runs
+            return original(link, *arguments)
+
+        async with lying_server(script) as server:
+            client = Client(server.url, backoff=lambda attempt: 0.0, close_timeout=0.1)
+            await client.connect()
+            monkeypatch.setattr(ClientLink, event, cancelling_first)
+            first = asyncio.create_task(client.send(message(), timeout=0.05))
+            await asyncio.wait([first])
+            monkeypatch.undo()
+            assert first.cancelled()
+            assert (await client.send(message(b"next"))).success
+            assert client.stats()["pending"] == 0
+            await client.close()
+
+    async def test_a_call_cancelled_as_room_comes_gives_it_to_the_next(
+        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with lying_server(echo) as server, connect(server.url, max_pending=1) as client:
+            first = asyncio.create_task(client.send(message()))
+            await asyncio.sleep(0)
+            second = asyncio.create_task(client.send(message()))
+            third = asyncio.create_task(client.send(message(b"third")))
+            await asyncio.sleep(0)
+            answers_came = client._answers_came
+
+            def cancelling() -> None:
+                second.cancel()
+                answers_came()
+
+            monkeypatch.setattr(client, "_answers_came", cancelling)
+            assert (await third).data == b"third"
+            assert second.cancelled()
+            await first
 
     async def test_thousands_of_cancelled_calls_cost_nothing_later(self, lying_server: Any) -> None:
         async def echo_late(peer: Any) -> None:
@@ -770,6 +822,18 @@ class TestOwnership:
             await asyncio.to_thread(os.waitpid, pid, 0)
             assert (await client.send(message(b"the parent goes on"))).data == b"the parent goes on"
 
+    async def test_in_another_process_nothing_works_but_close(
+        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with lying_server(echo) as server:
+            client = await connect(server.url)
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "getpid", lambda: -1)
+                for method in (client.connect, client.drain, client.ping):
+                    with pytest.raises(ClosedError, match="opened before a fork"):
+                        await method()
+            await client.close()
+
     async def test_a_closed_client_names_the_message(self, lying_server: Any) -> None:
         async with lying_server(echo) as server:
             client = await connect(server.url)
@@ -825,6 +889,16 @@ class TestPing:
             with pytest.raises(ConnectionError):
                 await client.ping()
             await client.close()
+
+    async def test_a_loss_before_the_ping_is_a_connection_error_too(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def connected_and_lost() -> None: ...
+
+        client = Client("ws://localhost")
+        monkeypatch.setattr(client, "connect", connected_and_lost)
+        with pytest.raises(ConnectionError, match="before the ping could leave"):
+            await client.ping()
 
     async def test_a_cancelled_ping_is_forgotten(self, lying_server: Any) -> None:
         async def late(peer: Any) -> None:
