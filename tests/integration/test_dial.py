@@ -22,6 +22,7 @@ from sage_ws import (
     connect,
     serve,
 )
+from sage_ws.aio.link import Loss
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
@@ -276,6 +277,8 @@ class TestFailingFast:
         async def refusing(peer: Any) -> None:
             await peer.reader.readuntil(b"\r\n\r\n")
             peer.write(b"HTTP/1.1 500 Sorry\r\n\r\n")
+            await peer.writer.drain()
+            await asyncio.sleep(0.01)  # so that head and body are two reads
             while True:
                 peer.write(b"x" * 65536)
                 await peer.writer.drain()
@@ -574,9 +577,7 @@ class TestReconnect:
             assert arrived == [["m-1"], ["m-2"]]
             await client.close()
 
-    async def test_a_place_granted_at_the_moment_of_the_loss_moves_to_the_new_connection(
-        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_those_who_waited_for_room_leave_on_the_new_connection(self, lying_server: Any) -> None:
         async def answering_then_leaving(peer: Any) -> None:
             if server.accepted > 1:
                 await echo(peer)
@@ -589,6 +590,33 @@ class TestReconnect:
             client = Client(server.url, backoff=Backoff(), max_pending=1)
             results = await asyncio.gather(*(client.send(message(b"%d" % n)) for n in range(3)))
             assert [one.data for one in results] == [b"", b"1", b"2"]
+            await client.close()
+
+    @pytest.mark.parametrize("reconnect", [True, False])
+    async def test_a_place_granted_at_the_moment_of_the_loss_is_kept_for_the_new_connection(
+        self, lying_server: Any, monkeypatch: pytest.MonkeyPatch, reconnect: bool
+    ) -> None:
+        async with lying_server(echo) as server:
+            client = Client(server.url, backoff=Backoff(), max_pending=1, reconnect=reconnect)
+            first = asyncio.create_task(client.send(message(b"0")))
+            others = [asyncio.create_task(client.send(message(b"%d" % n))) for n in (1, 2)]
+            await client.connect()
+            link, answers_came = client._link, client._answers_came
+            assert link is not None
+
+            def losing() -> None:
+                answers_came()
+                if client._link is link:
+                    assert client._granted == 1  # the next has its place and has not run yet
+                    link.cut(Loss("lost by the test"))
+
+            monkeypatch.setattr(client, "_answers_came", losing)
+            assert (await first).data == b"0"
+            results = await asyncio.gather(*others, return_exceptions=True)
+            if reconnect:
+                assert [one.data for one in results] == [b"1", b"2"]  # type: ignore[union-attr]
+            else:
+                assert [type(one) for one in results] == [ClosedError, ClosedError]
             await client.close()
 
     async def test_a_connection_lost_before_the_dial_has_ended_counts_as_lost(
