@@ -329,8 +329,9 @@ class TestDrain:
             sending = asyncio.create_task(client.send(message()))
             cancelled = asyncio.create_task(client.send(message()))
             await eventually(lambda: server.accepted == 1)
-            cancelled.cancel()
-            await asyncio.wait_for(client.drain(), 5)
+            draining = asyncio.create_task(client.drain())
+            cancelled.cancel()  # runs after the drain has begun
+            await asyncio.wait_for(draining, 5)
             with pytest.raises(ClosedError, match="draining"):
                 await sending
             assert client.state is State.CLOSED
