@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sage_ws import Connection, HandlerError, Response, SecureMessage, connect, serve
+from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import IDLE_WORKERS
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
@@ -582,6 +583,35 @@ class TestWorkers:
                 await peer.read_json()
             assert worker_tasks() <= before
 
+    async def test_parked_ones_that_somebody_cancelled_are_replaced(self, raw_client: Any) -> None:
+        async with serve(lambda one: one.payload) as server, raw_client(server.port) as peer:
+            peer.ask("m-1")
+            await peer.read_json()
+            (parked,) = worker_tasks()
+            parked.cancel()
+            await asyncio.wait([parked])
+            peer.ask("m-2")
+            assert (await peer.read_json())["message_id"] == "m-2"
+            assert worker_tasks() != {parked}
+
+    async def test_a_fault_of_ours_in_one_answer_leaves_the_others_alone(
+        self, raw_client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = ServerLink.answer
+
+        def faulty(link: ServerLink, one: SecureMessage, reply: Any) -> bool:
+            if one.id == "m-2":
+                raise AssertionError("a fault of ours")
+            return answer(link, one, reply)
+
+        monkeypatch.setattr(ServerLink, "answer", faulty)
+        async with serve(lambda one: one.payload) as server, raw_client(server.port) as peer:
+            for number in (1, 2, 3):
+                peer.ask(f"m-{number}")
+            assert [(await peer.read_json())["message_id"] for _ in range(2)] == ["m-1", "m-3"]
+        assert "a worker failed" in caplog.text
+        assert "a fault of ours" in caplog.text
+
     async def test_an_idle_connection_owns_no_task(self, raw_client: Any) -> None:
         async with serve(lambda one: b"x") as server:
             before = asyncio.all_tasks()
@@ -637,6 +667,7 @@ class TestConnectionOfAHandler:
         closed: list[bool] = []
 
         async def handler(one: SecureMessage, call: Any) -> bytes:
+            await call.connection.close()
             await call.connection.close()
             closed.append(call.connection.closed)
             return b"nobody hears this"
