@@ -61,6 +61,18 @@ class TestPings:
                 peer.send(PONG, frame.payload)
             assert server.connection_count == 1
 
+    async def test_one_that_takes_no_bytes_either_is_cut_without_a_word(
+        self, raw_client: Any, eventually: Any
+    ) -> None:
+        async with serve(
+            lambda one: b"x" * 9_000_000, ping_interval=0.05, ping_timeout=0.05, write_timeout=None
+        ) as server:
+            async with raw_client(server.port) as peer:
+                peer.writer.transport.pause_reading()
+                peer.ask("m-1")
+                await eventually(lambda: server.stats()["received"] == 1)
+                await eventually(lambda: server.connection_count == 0)
+
     async def test_any_byte_is_life(self, raw_client: Any) -> None:
         async with (
             serve(lambda one: None, ping_interval=0.05, ping_timeout=0.1) as server,
