@@ -19,6 +19,7 @@ from sage_ws import (
     connect,
     serve,
 )
+from sage_ws.aio.serving import ServerLink
 
 TEXT, CLOSE, PING = 0x1, 0x8, 0x9
 
@@ -210,6 +211,16 @@ class TestClose:
             await eventually(lambda: link.blocked)  # type: ignore[attr-defined]
             await asyncio.wait_for(server.close(), 5)
             assert server.connection_count == 0
+
+    async def test_a_connection_that_outlives_its_own_time_is_cut(
+        self, raw_client: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ServerLink, "begin_close", lambda link, code, reason: None)
+        server = await serve(lambda one: b"x", close_timeout=0.05)
+        async with raw_client(server.port) as peer:
+            await asyncio.wait_for(server.close(), 5)
+            assert server.connection_count == 0
+            assert await peer.read_end() == b""
 
     async def test_twice_at_once_and_after(self) -> None:
         server = await serve(lambda one: None)
