@@ -22,6 +22,7 @@ from sage_ws import (
     connect,
     serve,
 )
+from sage_ws.aio.opening import MAX_HEAD
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -142,6 +143,10 @@ class TestSockets:
     async def test_async_with_a_server_starts_it(self) -> None:
         async with Server(echo) as server, connect(f"ws://127.0.0.1:{server.port}") as client:
             assert (await client.send(message())).success
+        server = Server(echo)
+        await server.start()
+        async with server as same:  # started already
+            assert same is server
 
     async def test_await_serve(self) -> None:
         server = await serve(echo)
@@ -427,7 +432,9 @@ class TestAuthorize:
             await asyncio.wait_for(cancelled.wait(), 5)
             assert server.connection_count == 0
 
-    async def test_what_the_peer_says_meanwhile_is_kept(self, raw_client: Any, opening_request: Any) -> None:
+    async def test_what_the_peer_says_meanwhile_is_kept(
+        self, raw_client: Any, opening_request: Any, eventually: Any
+    ) -> None:
         begun, go = asyncio.Event(), asyncio.Event()
 
         async def authorize(request: Any) -> str | None:
@@ -439,8 +446,10 @@ class TestAuthorize:
             async with raw_client(server.port, handshake=False) as peer:
                 peer.write(opening_request() + peer.frame(PING, b"1"))
                 await begun.wait()
+                (opening,) = server.openings
                 big = peer.frame(PING, b"2") + peer.frame(BINARY, b" " * 300_000)
                 peer.write(big + peer.frame(PING, b"3"))
+                await eventually(lambda: len(opening._late) > MAX_HEAD)
                 go.set()
                 await peer.reader.readuntil(b"\r\n\r\n")
                 assert [(await peer.read_frame()).payload for _ in range(2)] == [b"1", b"2"]
@@ -483,7 +492,7 @@ class TestAuthorize:
                 await asyncio.wait_for(server.close(), 5)
                 assert await peer.read_end() == b""
 
-    async def test_push_goes_by_identity(self) -> None:
+    async def test_push_goes_by_identity(self, raw_client: Any) -> None:
         async def authorize(request: Any) -> str | None:
             return request.headers.get("X-Who")  # type: ignore[no-any-return]
 
@@ -491,12 +500,15 @@ class TestAuthorize:
             with pytest.raises(NotSentError, match="no connection has this identity") as raised:
                 await server.send("alice", message(id="m-1"))
             assert raised.value.message_id == "m-1"
-            async with connect(f"ws://127.0.0.1:{server.port}", headers={"X-Who": "alice"}) as client:
+            async with (
+                connect(f"ws://127.0.0.1:{server.port}", headers={"X-Who": "alice"}) as client,
+                raw_client(server.port, headers={"X-Who": "bob"}),
+            ):
                 assert client.is_connected
                 with pytest.raises(NotSentError, match="the peer speaks plain SAGE") as raised:
                     await server.send("alice", message(id="m-2"))
                 assert raised.value.message_id == "m-2"
-                (link,) = server.connections
+                link, _ = server.connections
                 await link.close()
                 assert link.closed
                 with pytest.raises(ClosedError, match="has ended"):
