@@ -159,6 +159,27 @@ def test_without_uvloop_it_runs_on_asyncio() -> None:
     assert shown.stdout.startswith("asyncio.")
 
 
+def test_where_the_loop_takes_no_signals_the_signal_module_does() -> None:
+    code = (
+        "import sys; sys.modules['uvloop'] = None\n"
+        "import asyncio, signal\n"
+        "def without(self, number, callback): raise NotImplementedError  # as on Windows\n"
+        "asyncio.SelectorEventLoop.add_signal_handler = without\n"
+        "from sage_ws import run\n"
+        "from contextlib import asynccontextmanager\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(server):\n"
+        "    asyncio.get_running_loop().call_later(0.05, signal.raise_signal, signal.SIGTERM)\n"
+        "    yield\n"
+        "    print('drained')\n"
+        "run(lambda message: None, port=0, lifespan=lifespan)\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "drained\n", "")
+
+
 def test_a_server_that_is_closed_from_within_ends_it() -> None:
     async def closing(server: Any) -> None:
         async with asyncio.timeout(10):
