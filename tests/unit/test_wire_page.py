@@ -1,4 +1,4 @@
-"""The page on the wire, docs/reference/wire.md: its bytes, texts and codes are what the core writes and reads."""
+"""docs/reference/wire.md: its bytes, texts and codes are what the core writes and reads."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ MESSAGE = SecureMessage(payload=b"hello", did="did:sage:me", id="m-1", task_id="
 
 def rows(heading: str) -> list[list[str]]:
     """The cells of all tables below this heading row, without their marks of code."""
-    found = []
+    found: list[list[str]] = []
     for table in re.findall(rf"^\| {re.escape(heading)} \|\n\| ---.*\n((?:\| .*\n)+)", PAGE, re.MULTILINE):
-        for line in table.splitlines():
-            found.append([cell.strip().strip("`") for cell in line.strip("|").split(" | ")])
+        found += [
+            [cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in table.splitlines()
+        ]
     assert found
     return found
 
@@ -135,9 +136,8 @@ def test_what_is_refused(text: str, error: str) -> None:
 
 
 def test_keys_stand_in_the_order_of_the_tables() -> None:
-    tables: list[list[str]] = []
-    for table in re.findall(r"^\| key \| type .*\n\| ---.*\n((?:\| .*\n)+)", PAGE, re.MULTILINE):
-        tables.append(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    found = re.findall(r"^\| key \| type .*\n\| ---.*\n((?:\| .*\n)+)", PAGE, re.MULTILINE)
+    tables = [re.findall(r"^\| `(\w+)`", table, re.MULTILINE) for table in found]
     full: dict[str, Any] = dict.fromkeys(FIELDS, "x") | {
         "payload": b"x",
         "signature": b"x",
