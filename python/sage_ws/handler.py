@@ -103,7 +103,9 @@ class Call(Protocol):
 
 
 Outcome: TypeAlias = Awaitable[Reply] | AsyncIterator[bytes] | Reply
+"""What calling a handler gives: a reply, or something to wait for it, or its parts."""
 Handler: TypeAlias = Callable[[SecureMessage], Outcome] | Callable[[SecureMessage, Call], Outcome]
+"""What serves a request: called with the message, or with the message and its `Call`."""
 
 
 def takes_call(handler: Callable[..., Any]) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 import sage_ws
+import sage_ws.testing
 from sage_ws.cli import main
 from sage_ws.options import ClientSettings, CommonSettings, ServerSettings
 
@@ -150,6 +151,15 @@ def test_every_argument_of_the_command_stands(command: str, capsys: pytest.Captu
     page = (DOCS / "reference/cli.md").read_text("utf-8")
     section = page.partition(f"\n## `sage-ws {command}")[2].partition("\n## ")[0]
     assert taken == set(re.findall(r"`(--[a-z-]+)`", section))
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    pages = "\n".join(path.read_text("utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
+    named = set(re.findall(r"^::: sage_ws[\w.]*\.(\w+)$", pages, re.MULTILINE))
+    by_hand = {"core_name"}  # a str, chosen at import: no docstring could stand on it
+    assert set(sage_ws.__all__) - named == by_hand
+    assert all(f"`sage_ws.{name}`" in pages for name in by_hand)
+    assert set(sage_ws.testing.__all__) <= named
 
 
 def test_every_error_stands() -> None:
