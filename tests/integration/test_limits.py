@@ -328,6 +328,37 @@ class TestMessageSize:
                     await client.send(message(b"x" * (fits + 2000)))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"signature": base64.b64encode(b"s" * 60_000).decode()},
+        {"context_id": "c" * 60_000},
+        {"metadata": {"key": "v" * 60_000}},
+        {"metadata": {f"{number}": "" for number in range(500)}},
+    ],
+    ids=["signature", "string", "metadata", "many-entries"],
+)
+async def test_whatever_a_peer_can_make_large_counts(
+    raw_client: Any, eventually: Any, fields: dict[str, Any]
+) -> None:
+    gate = Gate()
+    async with (
+        serve(gate, max_concurrency=1, max_queue_bytes=40_000) as server,
+        raw_client(server.port) as peer,
+    ):
+        (link,) = server.connections
+        peer.ask("m-1")
+        peer.ask("m-2", **fields)
+        await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
+        gate.release()
+        await peer.read_json()
+        await eventually(lambda: gate.running == ["m-2"])
+        assert link._waiting_bytes == 0  # type: ignore[attr-defined]
+        assert link._reading  # type: ignore[attr-defined]
+        gate.release()
+        await peer.read_json()
+
+
 async def test_what_costs_memory_is_counted(raw_client: Any, eventually: Any) -> None:
     """A request that waits is counted for its payload and a fixed rest."""
     gate = Gate()
