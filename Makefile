@@ -81,7 +81,7 @@ $(info no native extension was built: the pure core alone is tested)
 endif
 suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
 suite-short: $(CORES:%=short-%)
-suite-interop: $(CORES:%=interop-%)
+suite-interop: $(if $(wildcard tests/interop),$(CORES:%=interop-%))
 endif
 
 suite-cargo:
