@@ -5,7 +5,7 @@
 //!   value ─ send_… ───────▶ wire ─▶ output ─ data_to_send ─▶ bytes
 //! ```
 //!
-//! After a close frame nothing more is written (RFC 6455 §5.5.1); after the `Closing` event nothing more is read.
+//! After a close frame nothing but pongs is written (RFC 6455 §5.5.1); after the `Closing` event nothing more is read.
 
 mod send;
 
@@ -266,13 +266,14 @@ impl<W, R: Random> Connection<W, R> {
     }
 
     fn pong(&mut self, payload: &[u8]) -> Result<(), Violation> {
-        if self.blocked && !self.closed {
+        if self.blocked {
             self.blocked_pongs += 1;
             if self.blocked_pongs > BLOCKED_PONGS {
                 return Err(Violation::TooManyPings);
             }
         }
-        self.write(Opcode::Pong, payload);
+        // Our own close frame does not excuse us from this, the peer's would (§5.5.2).
+        self.output.frame(Opcode::Pong, payload, &mut self.random);
         Ok(())
     }
 

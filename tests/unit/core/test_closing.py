@@ -189,6 +189,7 @@ def test_a_server_discards_what_comes_after_its_close(make_endpoint: Callable[..
         ]
         assert server.receive(*frames) == []
         assert server.receive(server.frame(PING, b"?"), server.frame(PONG, b"!")) == [Pong(b"!")]
+        assert server.sent() == [(PONG, b"?")]
         assert server.receive(server.frame(CLOSE, _close(1001))) == [Closing(1001, "", True)]
         assert server.sent() == []
         assert server.connection.counters() == {"sent": 0, "received": 0, "late": 0, "invalid": 0}
@@ -225,13 +226,23 @@ def test_nothing_follows_a_close_frame(closing: Any) -> None:
     assert connection.send_raw("x") == 0
     assert connection.send_raw(b"x") == 0
     assert connection.send_close(1000) == 0
-    closing.receive(closing.frame(PING))
     assert connection.data_to_send() == b""
     assert connection.buffered == 0
     with pytest.raises(ValueError, match="^ping payload over 125 bytes$"):
         connection.send_ping(b"x" * 126)
     with pytest.raises(ValueError, match="^invalid close code 1005$"):
         connection.send_close(1005)
+
+
+@pytest.mark.parametrize(("close", "answered"), [("ours", True), ("the peer's", False)])
+def test_a_ping_is_answered_until_the_peer_s_close(endpoint: Any, close: str, answered: bool) -> None:
+    if close == "ours":
+        endpoint.connection.send_close()
+    else:
+        endpoint.receive(endpoint.frame(CLOSE))
+    endpoint.sent()
+    assert endpoint.receive(endpoint.frame(PING, b"still there?")) == []
+    assert endpoint.sent() == ([(PONG, b"still there?")] if answered else [])
 
 
 def test_no_keepalive_after_a_close(client: Any) -> None:

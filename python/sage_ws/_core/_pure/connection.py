@@ -170,8 +170,7 @@ class Connection:
 
     def _receive_control(self, opcode: int, payload: bytes, received: list[Any]) -> None:
         if opcode == PING:
-            if self._close_sent:
-                return
+            # Our own close frame does not excuse us from this, the peer's would (§5.5.2).
             if self._blocked:
                 if self._blocked_pongs == _MOST_BLOCKED_PONGS:
                     raise Failure(1008, "too many pings unanswered")
