@@ -60,6 +60,7 @@ class Link(asyncio.Protocol):
         "_closed",
         "_due",
         "_ended_by",
+        "_failed",
         "_gone",
         "_keepalive_due",
         "_last_ping",
@@ -92,6 +93,7 @@ class Link(asyncio.Protocol):
         self._closed: asyncio.Future[None] | None = None
         self._ended_by: Loss | None = None
         self._close_by: float | None = None
+        self._failed = False
         self._gone = False
         self._blocked = False
         self._reading = True
@@ -243,9 +245,14 @@ class Link(asyncio.Protocol):
             return
         # The peer closes the socket, or still writes what it had under way: a close of ours now could
         # answer that with a reset and lose our close frame. So read on, bounded by close_timeout.
-        if not event.by_peer and self._transport.can_write_eof() and not self._blocked:
-            self._transport.write_eof()
+        self._failed = not event.by_peer
+        self._write_eof()
         self._await_end()
+
+    def _write_eof(self) -> None:
+        """Behind the close frame of a connection that failed nothing follows."""
+        if self._failed and not self._blocked and self._transport.can_write_eof():
+            self._transport.write_eof()
 
     def _closes_first(self) -> bool:
         """Whether this role shuts the socket when both close frames have passed (RFC 6455 §7.1.1)."""
@@ -299,6 +306,7 @@ class Link(asyncio.Protocol):
         self._blocked = False
         self.connection.set_blocked(False)
         self.flush()
+        self._write_eof()
         if not self._blocked:
             self._unblocked()
 
