@@ -619,6 +619,23 @@ class TestMaxPending:
             await asyncio.gather(one, two)
             assert client.stats()["failed"] == 1
 
+    @pytest.mark.parametrize("odd", [None, "text", Response()])
+    async def test_what_is_no_message_is_a_type_error_and_takes_no_place(
+        self, odd: Any, lying_server: Any
+    ) -> None:
+        async with lying_server(echo) as server, connect(server.url, max_pending=1) as client:
+            with pytest.raises(TypeError, match=f"must be a SecureMessage, not {type(odd).__name__}"):
+                await client.send(odd)  # the quick way out
+            first = asyncio.create_task(client.send(message(b"1")))
+            await asyncio.sleep(0)
+            results = await asyncio.gather(
+                client.send(odd), client.send(message(b"2")), return_exceptions=True
+            )
+            assert isinstance(results[0], TypeError)
+            assert isinstance(results[1], Response)
+            assert (await first).data == b"1"
+            assert client.stats()["failed"] == 0
+
     async def test_one_that_is_cancelled_at_its_turn_makes_room(
         self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -799,6 +816,24 @@ class TestOwnership:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
     @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+    @pytest.mark.parametrize("method", ["close", "drain", "wait_closed"])
+    async def test_a_second_loop_cannot_end_it(self, method: str, lying_server: Any) -> None:
+        async def in_another_loop() -> None:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                await getattr(client, method)()
+
+        async with lying_server(echo) as server, connect(server.url) as client:
+            await asyncio.to_thread(asyncio.run, in_another_loop())
+            assert (await client.send(message(b"untouched"))).data == b"untouched"
+
+    @pytest.mark.parametrize("method", ["close", "drain", "wait_closed"])
+    async def test_of_a_closed_one_a_second_loop_finds_nothing_to_do(
+        self, method: str, lying_server: Any
+    ) -> None:
+        async with lying_server(echo) as server, connect(server.url) as client:
+            pass
+        await asyncio.to_thread(asyncio.run, getattr(client, method)())
+
     async def test_after_a_fork_the_child_is_told(self, lying_server: Any) -> None:
         async with lying_server(echo) as server, connect(server.url) as client:
             read, write = os.pipe()

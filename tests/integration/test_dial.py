@@ -400,6 +400,22 @@ class TestWaitForReady:
 
 
 class TestReconnect:
+    async def test_headers_that_can_be_had_once_are_there_each_time(
+        self, lying_server: Any, eventually: Any
+    ) -> None:
+        heads: list[bytes] = []
+
+        async def dropping(peer: Any) -> None:
+            heads.append(peer.head)
+            peer.abort()
+
+        async with lying_server(dropping) as server:
+            client = Client(server.url, backoff=Backoff(), headers=iter([("Authorization", "Bearer t")]))
+            await client.connect()
+            await eventually(lambda: len(heads) >= 2)
+            await client.close()
+        assert all(b"Authorization: Bearer t" in head for head in heads)
+
     async def test_it_dials_again_by_itself_with_fresh_headers(
         self, lying_server: Any, eventually: Any
     ) -> None:
@@ -507,6 +523,22 @@ class TestReconnect:
             await asyncio.wait_for(client.wait_closed(), 5)
             with pytest.raises(ClosedError):
                 await client.send(message())
+            assert client.stats()["dials"] == 1
+            await client.close()
+
+    async def test_off_a_connection_that_ends_as_it_opens_is_the_end_too(
+        self, lying_server: Any, opening_answer: Any
+    ) -> None:
+        async def flashing(peer: Any) -> None:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            peer.write(opening_answer(head) + peer.frame(CLOSE, b"\x03\xf5"))
+            await peer.read_end()
+
+        async with lying_server(flashing, handshake=False) as server:
+            client = Client(server.url, reconnect=False, close_timeout=0.2)
+            with pytest.raises(ClosedError, match=r"\(1013\), and reconnect is off"):
+                await asyncio.wait_for(client.send(message()), 5)
+            assert client.state is State.CLOSED
             assert client.stats()["dials"] == 1
             await client.close()
 

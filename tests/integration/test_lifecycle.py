@@ -113,6 +113,36 @@ class TestClose:
             assert client.state is State.CLOSED
             await asyncio.wait_for(ended.wait(), 5)  # the socket is gone
 
+    @pytest.mark.parametrize("stubborn", [False, True], ids=["dials on", "takes its time"])
+    async def test_while_a_headers_factory_swallows_cancellation(
+        self, stubborn: bool, lying_server: Any, eventually: Any
+    ) -> None:
+        asked, released = asyncio.Event(), asyncio.Event()
+
+        async def headers() -> dict[str, str]:
+            asked.set()
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                if stubborn:
+                    await released.wait()
+            return {}
+
+        async def quiet(peer: Any) -> None:
+            await peer.reader.read(-1)
+
+        async with lying_server(quiet) as server:
+            client = Client(server.url, headers=headers, close_timeout=0.2)
+            sending = asyncio.create_task(client.send(message()))
+            await asked.wait()
+            await asyncio.wait_for(client.close(), 5)
+            with pytest.raises(ClosedError):
+                await sending
+            released.set()
+            await eventually(lambda: client._dialing is None and not client._ending)
+            assert client.state is State.CLOSED
+            assert not client.is_connected
+
     async def test_while_waiting_to_dial_again(self, lying_server: Any, eventually: Any) -> None:
         async def dropping(peer: Any) -> None:
             peer.abort()

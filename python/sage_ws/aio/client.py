@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncIterator, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from math import inf
 from time import perf_counter
 from typing import Any, Self, Unpack
@@ -22,7 +23,7 @@ from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.state import State, moved
-from sage_ws.errors import ClosedError, DialError, DialTimeoutError, NotSentError, QueueTimeoutError
+from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
 
@@ -48,8 +49,11 @@ class Client:
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._settings = ClientSettings.parse(options, "Client")
-        if not callable(self._settings.headers):
-            check_headers(self._settings.headers)
+        headers = self._settings.headers
+        if not callable(headers):
+            pairs = check_headers(headers)
+            if not isinstance(headers, Collection):  # an iterator gives them once, and a client dials again
+                self._settings = replace(self._settings, headers=pairs)
         self._address = Address(url)
         self.url = url
         self._state = State.IDLE
@@ -153,13 +157,22 @@ class Client:
         """Refuse what cannot work: another loop or thread, a forked child, a closed client."""
         if self._pid != os.getpid():
             raise ClosedError("this client was opened before a fork; make a new one in the child")
+        self._check_loop()
+        if self._is_ending:
+            raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
+
+    def _check_loop(self) -> None:
+        """Refuse another loop than that of the first use: nothing here would wake who waits on it."""
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop; make one for each loop")
-        if self._state in {State.DRAINING, State.CLOSED}:
-            raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether `drain` or `close` was called, or the one connection of ``reconnect=False`` is lost."""
+        return self._state in {State.DRAINING, State.CLOSED}
 
     def _move(self, to: State) -> None:
         self._state = moved(self._state, to)
@@ -186,14 +199,20 @@ class Client:
                     link = await dial(self._address, settings, self._make_link)
                 except DialError as error:
                     self._dial_error = error
-                    if not self._retries or not can_heal(error):
+                    if self._is_ending or not self._retries or not can_heal(error):
                         self._give_up_dialing(error)
                         return
                     logger.info("dial failed, another follows: %s", error)
                     self._move(State.WAITING)
                     continue
+                if self._is_ending:  # a headers= of the caller's that swallowed our cancellation
+                    link.cut(Loss("the client was closed"))
+                    return
                 if link.ended is None:
                     self._opened(link)
+                    return
+                if not settings.reconnect:
+                    self._stay_closed(link.ended)
                     return
                 self._dial_error = DialError(link.ended.text)
                 self._was_connected = True
@@ -207,6 +226,8 @@ class Client:
 
     def _give_up_dialing(self, error: DialError) -> None:
         logger.info("dial failed: %s", error)
+        if self._is_ending:
+            return
         self._move(State.IDLE)
         self._was_connected = False
         self._fail_queue(error)
@@ -264,9 +285,10 @@ class Client:
             deadline = link.read_deadline()
         try:
             waiter = link.send(message, deadline)
-        except NotSentError:
-            self._counts["failed"] += 1
+        except Exception:
             self._changed()  # its place is free again
+            _check_message(message)
+            self._counts["failed"] += 1
             raise
         try:
             return await waiter
@@ -288,11 +310,13 @@ class Client:
             The link to send on, and the loop time until which the answer is awaited.
         """
         check_timeout(timeout)
+        _check_message(message)
         if idempotent:
             raise TypeError("idempotent is not built yet: it takes False")
         try:
             self._check_usable()
         except ClosedError as error:
+            self._counts["failed"] += 1
             error.message_id = message.id
             raise
         assert self._loop is not None
@@ -331,7 +355,7 @@ class Client:
     async def _turn(self, *, front: bool = False) -> None:
         """Wait in the queue for an open connection with room; on return one place is granted."""
         assert self._loop is not None
-        if self._link is None and self._state in {State.DRAINING, State.CLOSED}:
+        if self._link is None and self._is_ending:
             raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
         turn = self._loop.create_future()
         self._queue[turn] = None
@@ -442,22 +466,31 @@ class Client:
                 self._fail_queue(ClosedError("the connection was lost while draining"))
             return
         if not self._settings.reconnect:
-            self._move(State.CLOSED)
-            self._changed()
-            self._fail_queue(ClosedError(f"{loss.text}, and reconnect is off"))
+            self._stay_closed(loss)
             return
         logger.info("%s; dialling again", loss.text)
         self._move(State.WAITING)
         self._dial_if_needed()
+
+    def _stay_closed(self, loss: Loss) -> None:
+        """The one connection of ``reconnect=False`` is gone."""
+        self._move(State.CLOSED)
+        self._changed()
+        self._fail_queue(ClosedError(f"{loss.text}, and reconnect is off"))
 
     async def drain(self, *, timeout: Seconds = 30) -> None:
         """Refuse new sends, wait for the answers that are due, then close.
 
         Args:
             timeout: seconds to wait for answers; None for no limit.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop.
         """
         check_timeout(timeout)
-        if self._state is not State.CLOSED and self._state is not State.DRAINING:
+        if self._state is State.DRAINING:
+            self._check_loop()
+        elif self._state is not State.CLOSED:
             self._check_usable()
             self._move(State.DRAINING)
             if self._link is None:
@@ -479,10 +512,16 @@ class Client:
         """End the client: idempotent, from any state, within ``close_timeout``.
 
         Calls that still wait end at once: with ConnectionLostError what left, with ClosedError what did not.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop.
         """
         if self._pid != os.getpid():
             self._state = State.CLOSED
             return
+        if self._is_gone:
+            return
+        self._check_loop()
         if self._closing is None:
             self._move(State.CLOSED)
             self._fail_queue(ClosedError("the client was closed"))
@@ -494,22 +533,40 @@ class Client:
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
 
+    @property
+    def _is_gone(self) -> bool:
+        """Whether it is closed, and its sockets with it."""
+        closing = self._closing
+        return self._state is State.CLOSED and not self._ending and (closing is None or closing.done())
+
     async def _finish(self) -> None:
         dialing, link = self._dialing, self._link
         if link is not None:
             link.begin_close()
             link.give_up("the client was closed")
         if dialing is not None:
-            await asyncio.wait([dialing])
+            await asyncio.wait([dialing], timeout=self._settings.close_timeout)
         while self._ending:  # each within its own close_timeout
             await self._change()
 
     async def wait_closed(self) -> None:
-        """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``."""
+        """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``.
+
+        Raises:
+            RuntimeError: the client belongs to another event loop.
+        """
+        if self._is_gone:
+            return
+        self._check_loop()
         while self._state is not State.CLOSED or self._ending:
             await self._change()
         if self._closing is not None:
             await asyncio.shield(self._closing)
+
+
+def _check_message(message: object) -> None:
+    if not isinstance(message, SecureMessage):
+        raise TypeError(f"message must be a SecureMessage, not {type(message).__name__}") from None
 
 
 def _again(error: DialError, message_id: str | None = None) -> DialError:
