@@ -45,7 +45,17 @@ from sage_ws.errors import (
 )
 from sage_ws.handler import Call, Connection, Handler, Outcome, UpgradeRequest
 from sage_ws.message import Reply, Response, SecureMessage
-from sage_ws.options import UNSET, ClientOptions, CommonOptions, Dedupe, ServerOptions, Unset
+from sage_ws.options import (
+    UNSET,
+    ClientOptions,
+    CommonOptions,
+    Dedupe,
+    Headers,
+    HeadersFactory,
+    Seconds,
+    ServerOptions,
+    Unset,
+)
 from sage_ws.transport import MessageTransport, TransportFactory, register, schemes, select_by_url
 
 __all__ = [
@@ -65,6 +75,8 @@ __all__ = [
     "DuplicateIdError",
     "Handler",
     "HandlerError",
+    "Headers",
+    "HeadersFactory",
     "MaybeDeliveredError",
     "MessageTooBigError",
     "MessageTransport",
@@ -76,6 +88,7 @@ __all__ = [
     "Reply",
     "Response",
     "SageError",
+    "Seconds",
     "SecureMessage",
     "Server",
     "ServerOptions",

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sage_ws import DialError, SecureMessage, connect, run, serve
+from sage_ws import ConnectionLostError, DialError, SecureMessage, connect, run, serve
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -103,6 +103,23 @@ async def test_a_signal_drains(
     assert not slow.done()
     process.signal(signal.SIGUSR1)
     assert (await slow).success
+    await process.line("lifespan ended")
+    await process.line("returned")
+    assert await process.ended() == 0
+    await client.close()
+
+
+async def test_a_second_signal_cuts_the_drain_short(program: Any) -> None:
+    process = await program()
+    client = await connect(f"ws://127.0.0.1:{process.port}/ws", reconnect=False)
+    slow = asyncio.create_task(client.send(message(b"slow")))
+    await process.line("in handler")
+    process.signal(signal.SIGTERM)
+    await process.line("draining")
+    process.signal(signal.SIGTERM)
+    with pytest.raises(ConnectionLostError) as raised:
+        await slow  # which nobody lets go of
+    assert raised.value.code == 1001
     await process.line("lifespan ended")
     await process.line("returned")
     assert await process.ended() == 0

@@ -31,7 +31,17 @@ ERRORS = {
     "TransportError",
     "WriteTimeoutError",
 }
-OPTIONS = {"UNSET", "ClientOptions", "CommonOptions", "Dedupe", "ServerOptions", "Unset"}
+OPTIONS = {
+    "UNSET",
+    "ClientOptions",
+    "CommonOptions",
+    "Dedupe",
+    "Headers",
+    "HeadersFactory",
+    "Seconds",
+    "ServerOptions",
+    "Unset",
+}
 HANDLERS = {"Call", "Connection", "Handler", "Outcome", "UpgradeRequest"}
 ENDS = {"Client", "Server", "State", "connect", "run", "serve"}
 TRANSPORTS = {"MessageTransport", "TransportFactory", "register", "schemes", "select_by_url"}

@@ -46,8 +46,13 @@ async def _serve_until_signalled(server: Server, host: str | None, port: int, pa
         for wait in waits:
             wait.cancel()
         if signalled.is_set():
-            logger.info("signalled: draining")
-            await server.drain(timeout=DRAIN_TIMEOUT)
+            logger.info("signalled: draining; a second signal ends it at once")
+            signalled.clear()
+            again = asyncio.ensure_future(signalled.wait())
+            drain = asyncio.ensure_future(server.drain(timeout=DRAIN_TIMEOUT))
+            await asyncio.wait({again, drain}, return_when=asyncio.FIRST_COMPLETED)
+            again.cancel()
+            drain.cancel()  # it closes on its way out
     finally:
         await server.close()
 
@@ -69,7 +74,7 @@ def run(
     workers: int = 1,
     **options: Unpack[ServerOptions],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return.
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts the drain short.
 
     Args:
         handler: called for each valid request.
