@@ -220,6 +220,37 @@ class TestErrors:
             answers = await ask(shape, b"one", b"two")
             assert [(answer.success, answer.error) for answer in answers] == [(False, "internal error")] * 2
 
+    async def test_a_cancelled_task_of_its_own_is_an_internal_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def handler(one: Any) -> None:
+            waited = asyncio.ensure_future(asyncio.sleep(60))
+            waited.cancel()
+            await waited
+
+        (answer,) = await ask(handler)
+        assert (answer.success, answer.error) == (False, "internal error")
+        (record,) = [one for one in caplog.records if one.name == "sage_ws.handler"]
+        assert record.exc_info is not None
+
+    @pytest.mark.parametrize("suspends", [False, True])
+    async def test_an_error_beside_exception_is_an_internal_error(
+        self, suspends: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Panic(BaseException):
+            """What extension modules raise where their own code failed."""
+
+        async def handler(one: Any) -> bytes:
+            if suspends:
+                await asyncio.sleep(0)
+            if one.payload == b"panic":
+                raise Panic
+            return b"fine"
+
+        answers = await asyncio.wait_for(ask(handler, b"panic", b"x"), 5)
+        assert [one.error for one in answers] == ["internal error", ""]
+        assert "handler failed" in caplog.text
+
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
     @pytest.mark.parametrize("suspends", [False, True])
     def test_what_ends_the_process_ends_it(self, error: type[BaseException], suspends: bool) -> None:

@@ -129,6 +129,53 @@ class TestSockets:
             with pytest.raises(RuntimeError, match="a server can be started once"):
                 await server.start()
 
+    async def test_a_closed_one_does_not_start(self) -> None:
+        async with Server(echo) as served:
+            pass
+        unused = Server(echo)
+        await unused.close()
+        for server in (served, unused):
+            with pytest.raises(RuntimeError, match="a server can be started once"):
+                await server.start()
+            with pytest.raises(RuntimeError, match="a server can be started once"):
+                async with server:
+                    pass
+            assert not server.sockets
+
+    async def test_closed_while_it_starts_it_listens_no_more(self, tmp_path: Path) -> None:
+        steps: list[str] = []
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        class Around:
+            async def __aenter__(self) -> None:
+                entered.set()
+                await go_on.wait()
+                steps.append("in")
+
+            async def __aexit__(self, *exc: object) -> None:
+                steps.append("out")
+
+        server = Server(echo, lifespan=lambda server: Around())
+        starting = asyncio.create_task(server.start(unix=str(tmp_path / "s")))
+        await entered.wait()
+        await server.close()
+        go_on.set()
+        with pytest.raises(RuntimeError, match="closed while it started"):
+            await starting
+        assert steps == ["in", "out"]
+        assert not server.sockets
+        assert not list(tmp_path.iterdir())  # noqa: ASYNC240
+
+    @pytest.mark.parametrize("method", ["close", "drain"])
+    async def test_another_loop_cannot_end_it(self, method: str) -> None:
+        async def in_another_loop() -> None:
+            with pytest.raises(RuntimeError, match="another event loop"):
+                await getattr(server, method)()
+
+        async with serve(echo) as server, connect(f"ws://127.0.0.1:{server.port}") as client:
+            await asyncio.to_thread(asyncio.run, in_another_loop())
+            assert (await client.send(message())).success
+
     @pytest.mark.parametrize(
         ("options", "text"),
         [
@@ -379,6 +426,18 @@ class TestAuthorize:
             with pytest.raises(Exception, match="not you") as raised:
                 await client.connect()
             assert raised.value.status == status  # type: ignore[attr-defined]
+
+    async def test_one_whose_own_task_was_cancelled_refuses_at_once(
+        self, http_status: Any, opening_request: Any
+    ) -> None:
+        async def authorize(request: Any) -> str | None:
+            looking = asyncio.ensure_future(asyncio.sleep(60, "me"))
+            looking.cancel()
+            return await looking
+
+        async with serve(echo, authorize=authorize, open_timeout=None) as server:
+            status, _ = await asyncio.wait_for(http_status(server.port, opening_request()), 5)
+            assert status == 500
 
     @pytest.mark.parametrize("fault", ["raises", "returns"])
     async def test_one_that_fails_refuses_and_says_nothing(

@@ -114,6 +114,9 @@ class ServerOpening(asyncio.Protocol):
             self.refuse(opening.refusal_of(error))
         except Refusal as refusal:
             self.refuse(refusal)
+        except asyncio.CancelledError:  # ours, and it is over already; or of a task that authorize waited for
+            self.refuse(Refusal(500, "internal error"))
+            raise
         except Exception:  # whatever the caller's code raises: logged, and the peer learns nothing of it
             logger.exception("authorize failed")
             self.refuse(Refusal(500, "internal error"))

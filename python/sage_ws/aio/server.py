@@ -95,11 +95,11 @@ class Server:
             unix: path of a unix socket to listen on, instead of host and port.
 
         Raises:
-            RuntimeError: the server was started before.
+            RuntimeError: the server was started or closed before, or is closed while it starts.
             ValueError: the path does not start with a slash, or both sock= and unix= are given.
             OSError: the address cannot be bound.
         """
-        if self._loop is not None:
+        if self._loop is not None or self._closing is not None:
             raise RuntimeError("a server can be started once")
         if path is not None and not path.startswith("/"):
             raise ValueError(f"path must start with a slash, not {path!r}")
@@ -113,6 +113,11 @@ class Server:
             await self._lifespan.enter_async_context(settings.lifespan(self))
         try:
             self._listener = await self._listen(loop, host, port, sock, unix)
+            if self._closing is not None:
+                self._listener.close()
+                if unix is not None:
+                    _remove_socket(unix)
+                raise RuntimeError("the server was closed while it started")
         except BaseException:
             await self._lifespan.aclose()
             raise
@@ -183,7 +188,7 @@ class Server:
         return self._port
 
     async def __aenter__(self) -> Self:
-        if self._loop is None:
+        if self._loop is None or self._closing is not None:
             await self.start()
         return self
 
@@ -296,12 +301,16 @@ class Server:
 
         Args:
             timeout: seconds for step 2; None for no limit.
+
+        Raises:
+            RuntimeError: called in another event loop than `start`.
         """
         check_timeout(timeout)
+        self._check_loop()
         self.draining = True
         try:
             async with asyncio.timeout(timeout):
-                while self._unfinished() or any(link.unsent for link in self._links):
+                while not self._closed and (self._unfinished() or any(link.unsent for link in self._links)):
                     await self._change()
         except TimeoutError:
             logger.warning("drain: %d requests were not answered within %s s", self._unfinished(), timeout)
@@ -309,11 +318,21 @@ class Server:
             await self.close()
 
     async def close(self) -> None:
-        """End now: idempotent, within ``close_timeout``; running handlers are cancelled."""
+        """End now: idempotent, within ``close_timeout``; running handlers are cancelled.
+
+        Raises:
+            RuntimeError: called in another event loop than `start`.
+        """
+        self._check_loop()
         if self._closing is None:
             self.draining = True
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
+
+    def _check_loop(self) -> None:
+        """Refuse another loop than that of the start: what ends here would wake nobody there."""
+        if not self._closed and self._loop not in {None, asyncio.get_running_loop()}:
+            raise RuntimeError("this server belongs to another event loop")
 
     async def _finish(self) -> None:
         if self._listener is not None:

@@ -128,13 +128,14 @@ class Workers:
                 else:
                     settling = settle(outcome, self._limit)
                     reply = await self._suspended(run, settling, _START)
-            except asyncio.CancelledError:
-                reply = Response.failure(INTERNAL_ERROR)
-            except Exception as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
-                reply = failure(message, error)
-            except BaseException:
+            except asyncio.CancelledError as error:
+                # not asked for by anybody, it comes from a task that the handler waited for: a failure too
+                reply = Response.failure(INTERNAL_ERROR) if cancelling() else failure(message, error)
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 link.answered()
                 raise
+            except BaseException as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
+                reply = failure(message, error)
             if link.answer(message, reply):
                 unflushed.discard(link)
             else:
