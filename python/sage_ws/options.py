@@ -90,13 +90,18 @@ class ServerOptions(CommonOptions, total=False):
 # ── checks: each takes the option's name and value, and raises an error that names both ──
 Check: TypeAlias = Callable[[str, Any], None]
 
+_MOST: Final = 2**63 - 1
+"""The largest number that the native core counts to, and that makes sense anywhere."""
+
 
 def _seconds(name: str, value: object) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be seconds or None, not {type(value).__name__}")
-    if math.isnan(value) or value <= 0:
+    if isinstance(value, int) and value > _MOST:  # no clock holds it: a float may be infinite
+        raise ValueError(f"{name} must be at most {_MOST} seconds, or None to switch it off")
+    if value <= 0 or math.isnan(value):
         raise ValueError(f"{name} must be over 0 seconds, or None to switch it off, not {value}")
 
 
@@ -105,6 +110,8 @@ def _count(name: str, value: object) -> None:
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
+    if value > _MOST:
+        raise ValueError(f"{name} must be at most {_MOST}")
 
 
 def _count_or_none(name: str, value: object) -> None:
@@ -130,6 +137,12 @@ def _callable_or_none(name: str, value: object) -> None:
 def _text_or_none(name: str, value: object) -> None:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{name} must be a str or None, not {type(value).__name__}")
+
+
+def _origin_or_none(name: str, value: object) -> None:
+    _text_or_none(name, value)
+    if isinstance(value, str) and not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError(f"{name} must be an origin such as https://agent.example, not {value!r}")
 
 
 def _path_or_none(name: str, value: object) -> None:
@@ -238,7 +251,7 @@ class ClientSettings(CommonSettings):
 
     dial_timeout: Seconds = _option(30.0, _seconds)
     headers: Headers | HeadersFactory = _option((), _headers)
-    origin: str | None = _option(None, _text_or_none)
+    origin: str | None = _option(None, _origin_or_none)
     proxy: Literal[True] | None = _option(True, _only(True, None))
     reconnect: bool = _option(True, _bool)
     wait_for_ready: bool = _option(False, _bool)

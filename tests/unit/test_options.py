@@ -120,14 +120,30 @@ class TestSeconds:
         ):
             parse(name, value)
 
+    @pytest.mark.parametrize("value", [2**63, 10**400])
+    def test_one_that_no_clock_holds_is_a_value_error_too(self, name: str, value: int) -> None:
+        with pytest.raises(ValueError, match=rf"^{name} must be at most 9223372036854775807 seconds"):
+            parse(name, value)
+
     @pytest.mark.parametrize(("value", "kind"), [("5", "str"), (True, "bool"), (b"5", "bytes"), ([], "list")])
     def test_a_wrong_type_is_a_type_error_that_names_it(self, name: str, value: Any, kind: str) -> None:
         with pytest.raises(TypeError, match=rf"^{name} must be seconds or None, not {kind}$"):
             parse(name, value)
 
 
+@pytest.mark.parametrize("origin", ["https://a.example\r\nX: 1", "https://a b", "https://ä.example", "\0"])
+def test_an_origin_that_no_header_may_hold_is_a_value_error(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"^origin must be an origin such as https://agent.example, not"):
+        ClientSettings.parse({"origin": origin}, "Client")
+
+
 @pytest.mark.parametrize("name", COUNTS)
 class TestCounts:
+    def test_one_that_the_native_core_cannot_hold_is_a_value_error(self, name: str) -> None:
+        assert parse(name, 2**63 - 1) == 2**63 - 1
+        with pytest.raises(ValueError, match=rf"^{name} must be at most 9223372036854775807$"):
+            parse(name, 2**63)
+
     @pytest.mark.parametrize("value", [1, 2, 10**12])
     def test_takes(self, name: str, value: int) -> None:
         assert parse(name, value) == value
