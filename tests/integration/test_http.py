@@ -215,7 +215,23 @@ async def test_headers_of_ones_own(serve: Serve, transport: Callable[..., HTTPTr
     await one.send(HELLO)
     await transport(url, headers=[("Authorization", "fixed")]).send(HELLO)
     await transport(url, headers=lambda: {"Authorization": "made"}).send(HELLO)
-    assert seen == ["Bearer 1", "Bearer 2", "fixed", "made"]
+    once = transport(url, headers=iter([("Authorization", "iterated")]))
+    await once.send(HELLO)
+    await once.send(HELLO)
+    assert seen == ["Bearer 1", "Bearer 2", "fixed", "made", "iterated", "iterated"]
+
+
+async def test_headers_that_fail_are_a_dial_error(
+    transport: Callable[..., HTTPTransport], unused_tcp_port: int
+) -> None:
+    def broken() -> dict[str, str]:
+        raise LookupError("no token")
+
+    one = transport(f"http://127.0.0.1:{unused_tcp_port}", headers=broken)
+    with pytest.raises(DialError, match="headers= failed: LookupError: no token") as raised:
+        await one.send(HELLO)
+    assert raised.value.message_id == HELLO.id
+    assert isinstance(raised.value.__cause__, LookupError)
 
 
 # ── the server ─────────────────────────────────────────────────────────────────────────

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 from urllib.parse import urlsplit
@@ -107,7 +107,8 @@ class HTTPTransport:
         self._dial_timeout = dial_timeout
         self._max_message_size = max_message_size
         self._max_connections = max_connections
-        self._headers = headers
+        # an iterator gives them once, and there are many requests
+        self._headers = headers if callable(headers) or isinstance(headers, Collection) else tuple(headers)
         self._proxy = proxy
         self._ssl = ssl
         self._session: aiohttp.ClientSession | None = None
@@ -193,7 +194,7 @@ class HTTPTransport:
                 ("Content-Type", "application/json"),
                 ("Accept-Encoding", "identity"),  # compressed, a small answer could grow without bound here
                 *headers_of(message),
-                *await _resolved(self._headers),
+                *await _resolved(self._headers, message.id),
             ],
             allow_redirects=False,
             trace_request_ctx=progress,
@@ -288,8 +289,12 @@ def _endpoint(url: str) -> str:
     return url.rstrip("/") + "/messages"
 
 
-async def _resolved(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
+async def _resolved(headers: Headers | HeadersFactory, message_id: str) -> list[tuple[str, str]]:
     if callable(headers):
-        made = headers()
-        headers = await made if inspect.isawaitable(made) else made
+        try:
+            made = headers()
+            headers = await made if inspect.isawaitable(made) else made
+        except Exception as error:
+            text = f"headers= failed: {type(error).__name__}: {error}"
+            raise DialError(text, message_id=message_id) from error
     return cast("list[tuple[str, str]]", list(headers.items() if isinstance(headers, Mapping) else headers))
