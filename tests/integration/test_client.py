@@ -459,7 +459,7 @@ class TestCancellation:
             tasks[1].cancel()
             await asyncio.wait(tasks[:2])
             assert client.stats()["queued"] == 1
-            assert len(client._queue) == 1
+            assert len(client._turns.line) == 1
             go.set()
             await tasks[2]
             assert arrived == ["m-2"]
@@ -649,7 +649,7 @@ class TestMaxPending:
             def cancelling() -> None:
                 answers_came()
                 if not second.cancelling():
-                    assert client._granted == 1  # second has its place and has not run yet
+                    assert client._turns.granted == 1  # second has its place and has not run yet
                     second.cancel()
 
             monkeypatch.setattr(client, "_answers_came", cancelling)

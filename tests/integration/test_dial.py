@@ -639,7 +639,7 @@ class TestReconnect:
             def losing() -> None:
                 answers_came()
                 if client._link is link:
-                    assert client._granted == 1  # the next has its place and has not run yet
+                    assert client._turns.granted == 1  # the next has its place and has not run yet
                     link.cut(Loss("lost by the test"))
 
             monkeypatch.setattr(client, "_answers_came", losing)

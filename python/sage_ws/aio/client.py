@@ -3,6 +3,9 @@
 Its life is drawn in `aio/state.py`. `Client.send` guarantees that a call ends exactly once: with the answer
 to its message, or with an error that says whether the message may have left. An idle client costs one
 timer.
+
+A little over 500 lines, a good third of them docstrings: it is one class, whose parts all ask `state` and
+whose line of waiting calls (`aio/turns.py`) and links (`aio/calls.py`) stand in files of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -19,10 +21,12 @@ from time import perf_counter
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.calls import ClientLink
+from sage_ws.aio.changes import Changes
 from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.state import State, moved
+from sage_ws.aio.turns import Turns
 from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
@@ -63,10 +67,9 @@ class Client:
         self._dialing: asyncio.Task[None] | None = None
         self._was_connected = False
         self._dial_error: DialError | None = None
-        self._queue: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self._granted = 0
+        self._turns = Turns()
         self._ending: set[ClientLink] = set()
-        self._watchers: list[asyncio.Future[None]] = []
+        self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
         self._totals: dict[str, int] = dict.fromkeys(
             ("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0
@@ -100,7 +103,7 @@ class Client:
             for name, count in link.counters().items():
                 totals[name] += count
         pending = 0 if link is None else link.connection.pending
-        return {"pending": pending, "queued": len(self._queue), **totals, **self._counts}
+        return {"pending": pending, "queued": len(self._turns.line), **totals, **self._counts}
 
     def __repr__(self) -> str:
         return f"<sage_ws.Client {self._address} {self._state.name}>"
@@ -127,7 +130,6 @@ class Client:
                 raise DialTimeoutError(
                     f"could not reach {self._address} within {self._settings.dial_timeout} s"
                 ) from self._dial_error
-            self._granted -= 1
             self._changed()
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -190,7 +192,7 @@ class Client:
                 if self._state is State.WAITING:
                     await asyncio.sleep(settings.backoff(attempt))
                     attempt += 1
-                    if not self._was_connected and not self._queue:
+                    if not self._was_connected and not self._turns.line:
                         self._move(State.IDLE)  # nobody waits for a first dial any more
                         return
                 self._move(State.DIALING)
@@ -230,7 +232,7 @@ class Client:
             return
         self._move(State.IDLE)
         self._was_connected = False
-        self._fail_queue(error)
+        self._turns.fail(error)
 
     def _make_link(self) -> ClientLink:
         assert self._loop is not None
@@ -274,9 +276,9 @@ class Client:
             link is None
             or timeout is not UNSET
             or idempotent
-            or self._queue
+            or self._turns.line
             or link.blocked
-            or link.connection.pending + self._granted >= self._settings.max_pending
+            or link.connection.pending + self._turns.granted >= self._settings.max_pending
             or self._loop is not asyncio.get_running_loop()
             or self._state is not State.OPEN
         ):
@@ -325,7 +327,7 @@ class Client:
         else:
             leave_by = None if timeout is None else self._loop.time() + timeout
         front = False
-        while (link := self._link) is None or front or self._queue or not self._has_room(link):
+        while (link := self._link) is None or front or self._turns.line or not self._has_room(link):
             try:
                 async with asyncio.timeout_at(leave_by):
                     await self._turn(front=front)
@@ -340,7 +342,6 @@ class Client:
                 raise QueueTimeoutError(
                     "its time ran out before the message could leave", message_id=message.id
                 ) from self._dial_error
-            self._granted -= 1
             link = self._link
             if link is not None:
                 break
@@ -350,41 +351,24 @@ class Client:
         return link, inf if leave_by is None else leave_by
 
     def _has_room(self, link: ClientLink) -> bool:
-        return not link.blocked and link.connection.pending + self._granted < self._settings.max_pending
+        return not link.blocked and link.connection.pending + self._turns.granted < self._settings.max_pending
 
     async def _turn(self, *, front: bool = False) -> None:
-        """Wait in the queue for an open connection with room; on return one place is granted."""
-        assert self._loop is not None
+        """Wait in line for an open connection with room; on return there is a place for the caller."""
         if self._link is None and self._is_ending:
             raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
-        turn = self._loop.create_future()
-        self._queue[turn] = None
-        if front:
-            self._queue.move_to_end(turn, last=False)
         self._dial_if_needed()
         try:
-            await turn
+            await self._turns.wait(front=front)
         except asyncio.CancelledError:
-            self._queue.pop(turn, None)
-            if not turn.cancelled() and turn.exception() is None:  # granted at the moment of the cancellation
-                self._granted -= 1
             self._changed()
             raise
 
     def _release(self) -> None:
         """Grant places to those who wait, in order."""
-        link, queue = self._link, self._queue
-        while queue and link is not None and self._has_room(link):
-            turn, _ = queue.popitem(last=False)
-            if not turn.done():
-                self._granted += 1
-                turn.set_result(None)
-
-    def _fail_queue(self, error: Exception) -> None:
-        queue, self._queue = self._queue, OrderedDict()
-        for turn in queue:
-            if not turn.done():
-                turn.set_exception(error)
+        link, turns = self._link, self._turns
+        while turns.line and link is not None and self._has_room(link):
+            turns.grant()
 
     def stream(
         self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
@@ -428,21 +412,13 @@ class Client:
 
     def _answers_came(self) -> None:
         """Answers made room, or the peer takes bytes again."""
-        if self._queue or self._watchers:
+        if self._turns.line or self._changes:
             self._changed()
 
     def _changed(self) -> None:
         """Something that a queued call, `drain` or `wait_closed` waits for may have happened."""
         self._release()
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-
-    async def _change(self) -> None:
-        watcher = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        await watcher
+        self._changes.tell()
 
     def _link_ended(self, link: ClientLink, loss: Loss) -> None:
         """A link gives no more answers; its pending calls have been told."""
@@ -463,7 +439,7 @@ class Client:
         """The open connection is gone: dial again, unless that is not wanted."""
         if self._state is not State.OPEN:
             if self._state is State.DRAINING:
-                self._fail_queue(ClosedError("the connection was lost while draining"))
+                self._turns.fail(ClosedError("the connection was lost while draining"))
             return
         if not self._settings.reconnect:
             self._stay_closed(loss)
@@ -476,7 +452,7 @@ class Client:
         """The one connection of ``reconnect=False`` is gone."""
         self._move(State.CLOSED)
         self._changed()
-        self._fail_queue(ClosedError(f"{loss.text}, and reconnect is off"))
+        self._turns.fail(ClosedError(f"{loss.text}, and reconnect is off"))
 
     async def drain(self, *, timeout: Seconds = 30) -> None:
         """Refuse new sends, wait for the answers that are due, then close.
@@ -494,15 +470,17 @@ class Client:
             self._check_usable()
             self._move(State.DRAINING)
             if self._link is None:
-                self._fail_queue(ClosedError("the client is draining"))
+                self._turns.fail(ClosedError("the client is draining"))
             if self._dialing is not None:
                 self._dialing.cancel()
         try:
             async with asyncio.timeout(timeout):
                 while (
-                    self._queue or self._granted or (self._link is not None and self._link.connection.pending)
+                    self._turns.line
+                    or self._turns.granted
+                    or (self._link is not None and self._link.connection.pending)
                 ):
-                    await self._change()
+                    await self._changes.next()
         except TimeoutError:
             logger.warning("drain: calls were still unanswered after %s s", timeout)
         finally:
@@ -524,7 +502,7 @@ class Client:
         self._check_loop()
         if self._closing is None:
             self._move(State.CLOSED)
-            self._fail_queue(ClosedError("the client was closed"))
+            self._turns.fail(ClosedError("the client was closed"))
             self._changed()
             if self._dialing is not None:
                 self._dialing.cancel()
@@ -547,7 +525,7 @@ class Client:
         if dialing is not None:
             await asyncio.wait([dialing], timeout=self._settings.close_timeout)
         while self._ending:  # each within its own close_timeout
-            await self._change()
+            await self._changes.next()
 
     async def wait_closed(self) -> None:
         """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``.
@@ -559,7 +537,7 @@ class Client:
             return
         self._check_loop()
         while self._state is not State.CLOSED or self._ending:
-            await self._change()
+            await self._changes.next()
         if self._closing is not None:
             await asyncio.shield(self._closing)
 

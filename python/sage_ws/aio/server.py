@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening
+from sage_ws.aio.changes import Changes
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import ReceivedRequest
 from sage_ws.aio.serving import ServerLink
@@ -70,7 +71,7 @@ class Server:
         self._unix: str | None = None
         self._port: int | None = None
         self._lifespan = AsyncExitStack()
-        self._watchers: list[asyncio.Future[None]] = []
+        self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -261,7 +262,7 @@ class Server:
     def _opening_gone(self, opening: ServerOpening) -> None:
         """The socket of an opening handshake that came to nothing is gone."""
         self.openings.discard(opening)
-        self._changed()
+        self._changes.tell()
 
     def _link_lost(self, link: ServerLink) -> None:
         """A link's socket is gone."""
@@ -270,23 +271,12 @@ class Server:
                 self._totals[name] += count
             if link.unfinished:
                 self._orphans.add(link)
-        self._changed()
+        self._changes.tell()
 
     def _link_finished(self, link: ServerLink) -> None:
         """The last running request of a link was answered, during a drain or after the link's end."""
         self._orphans.discard(link)
-        self._changed()
-
-    def _changed(self) -> None:
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
-            if not watcher.done():
-                watcher.set_result(None)
-
-    async def _change(self) -> None:
-        watcher = asyncio.get_running_loop().create_future()
-        self._watchers.append(watcher)
-        await watcher
+        self._changes.tell()
 
     # ── ending ────────────────────────────────────────────────────────────────────────
 
@@ -311,7 +301,7 @@ class Server:
         try:
             async with asyncio.timeout(timeout):
                 while not self._closed and (self._unfinished() or any(link.unsent for link in self._links)):
-                    await self._change()
+                    await self._changes.next()
         except TimeoutError:
             logger.warning("drain: %d requests were not answered within %s s", self._unfinished(), timeout)
         finally:
@@ -353,14 +343,14 @@ class Server:
             await self._lifespan.aclose()
         finally:
             self._closed = True
-            self._changed()
+            self._changes.tell()
 
     async def _all_gone(self, timeout: Seconds) -> bool:
         """Wait until no peer's socket is left; False where ``timeout`` ran out first."""
         try:
             async with asyncio.timeout(timeout):
                 while self._links or self.openings:
-                    await self._change()
+                    await self._changes.next()
         except TimeoutError:
             return False
         return True
@@ -368,7 +358,7 @@ class Server:
     async def wait_closed(self) -> None:
         """Wait until the server has ended, by `close` or `drain`."""
         while not self._closed:
-            await self._change()
+            await self._changes.next()
 
 
 def _remove_socket(path: str) -> None:

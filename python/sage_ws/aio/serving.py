@@ -145,7 +145,7 @@ class ServerLink(Link):
         if self._waiting:
             self._dispatch_waiting()
         if self._server.draining:
-            self._server._changed()
+            self._server._changes.tell()
 
     def _closes_first(self) -> bool:
         return True
@@ -157,7 +157,7 @@ class ServerLink(Link):
             self._waiting = None
             self._waiting_bytes = 0
         self.resume_reading()  # nothing is kept any more, and only who reads sees the peer's end
-        self._server._changed()
+        self._server._changes.tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: the server forgets the connection."""
