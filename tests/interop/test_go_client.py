@@ -254,7 +254,7 @@ async def test_the_task_id_is_filled_in(go_client: StartClient, answer: Response
 # ── closing ────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("how", ["close", "drain"])
 async def test_our_close_shuts_the_socket_that_go_leaves_open(go_client: StartClient, how: str) -> None:
-    async with serve(echo, close_timeout=None) as server:
+    async with serve(echo, close_timeout=20) as server:
         client = await go_client(server)
         await call(client)
         async with asyncio.timeout(5):
@@ -271,7 +271,7 @@ async def test_our_close_shuts_the_socket_that_go_leaves_open(go_client: StartCl
 async def test_a_close_frame_is_echoed_and_the_socket_shut(
     go_client: StartClient, eventually: Eventually, code: int, reason: str
 ) -> None:
-    async with serve(echo, close_timeout=None) as server:
+    async with serve(echo, close_timeout=20) as server:
         client = await go_client(server)
         await call(client)
         closed = await client.ask("close_frame", "closed", code=code, reason=reason)
@@ -283,7 +283,7 @@ async def test_a_close_frame_is_echoed_and_the_socket_shut(
 async def test_its_close_ends_the_connection_quietly(
     go_client: StartClient, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with serve(echo, close_timeout=None) as server:
+    async with serve(echo, close_timeout=20) as server:
         client = await go_client(server)
         await call(client)
         await client.tell("close")

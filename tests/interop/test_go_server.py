@@ -243,7 +243,7 @@ async def test_bad_json_with_the_id_of_a_call_ends_it(go_server: StartServer, op
 # ── closing ────────────────────────────────────────────────────────────────────────────
 async def test_our_close(go_server: StartServer, open_client: Connect) -> None:
     server = await go_server()
-    client = await open_client(server, close_timeout=None)
+    client = await open_client(server, close_timeout=20)
     await client.send(message())
     async with asyncio.timeout(5):
         await client.close()

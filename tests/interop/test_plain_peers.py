@@ -181,7 +181,7 @@ async def test_our_server_closes(peer: Program) -> None:
 
 
 async def test_our_server_is_closed(peer: Program, eventually: Eventually) -> None:
-    async with serve(upper, close_timeout=None) as server:
+    async with serve(upper, close_timeout=20) as server:
         for code, reason in CLOSES:
             await peer.ask("dial", "opened", url=f"ws://127.0.0.1:{server.port}/ws")
             await eventually(lambda: server.connection_count == 1)
