@@ -429,6 +429,46 @@ async def test_closing_memory_ends_calls_and_handlers() -> None:
     assert refused.value.message_id == "m-1"
 
 
+async def test_closing_memory_does_not_wait_for_a_handler_that_ignores_its_cancellation() -> None:
+    release, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(message: SecureMessage) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    handler = RecordingHandler(stubborn)
+    transport = MemoryTransport(handler)
+    call = asyncio.create_task(transport.send(HELLO))
+    await handler.wait_async()
+    closing = asyncio.create_task(transport.close())
+    try:
+        done, _ = await asyncio.wait({closing}, timeout=10)
+        assert done == {closing}
+        assert cancelled.is_set()
+        with pytest.raises(ConnectionLostError):
+            await call
+    finally:
+        release.set()
+        await closing
+
+
+async def test_a_handler_in_memory_may_close_its_own_transport() -> None:
+    closed = asyncio.Event()
+
+    async def closes(message: SecureMessage) -> None:
+        await transport.close()
+        closed.set()
+
+    transport = MemoryTransport(closes)
+    with pytest.raises(ConnectionLostError):
+        await transport.send(HELLO)
+    async with asyncio.timeout(10):
+        await closed.wait()
+
+
 async def test_a_cancelled_send_in_memory_is_forgotten() -> None:
     go_on = asyncio.Event()
 

@@ -91,17 +91,22 @@ class MemoryTransport:
             self._waiting.pop(message.id, None)
 
     async def close(self) -> None:
-        """End calls in flight with ConnectionLostError, cancel their handlers. A second call does nothing."""
+        """End calls in flight with ConnectionLostError, cancel their handlers.
+
+        A handler that ignores its cancellation is waited for a second at most. One that calls this itself is
+        neither cancelled nor waited for: its answer has nowhere to go.
+        """
         self._closed = True
         for message_id, waiter in self._waiting.items():
             if not waiter.done():
                 waiter.set_exception(
                     ConnectionLostError("the connection was closed here", code=1000, message_id=message_id)
                 )
-        serving = list(self._serving)
+        serving = [task for task in self._serving if task is not asyncio.current_task()]
         for task in serving:
             task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+        if serving:
+            await asyncio.wait(serving, timeout=1.0)
 
     async def __aenter__(self) -> Self:
         return self
