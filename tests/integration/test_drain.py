@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -307,6 +309,43 @@ class TestLifespan:
             await peer.until_closed()
             await drained
         assert steps == ["in", "handler", "handled", "out"]
+
+    async def test_it_has_one_context_and_handlers_see_it(self, raw_client: Any) -> None:
+        @asynccontextmanager
+        async def lifespan(server: Server) -> AsyncIterator[None]:
+            token = database.set("open")
+            yield
+            database.reset(token)  # in another context: a ValueError
+
+        database: ContextVar[str] = ContextVar("database", default="none")
+        async with (
+            serve(lambda one: database.get().encode(), lifespan=lifespan) as server,
+            raw_client(server.port) as peer,
+        ):
+            peer.ask("m-1")
+            assert b64decode((await peer.read_json())["data"]) == b"open"
+            await asyncio.create_task(server.close())
+        assert database.get() == "none"
+
+    async def test_a_start_that_is_cancelled_cancels_it(self) -> None:
+        ended = asyncio.Event()
+        begun = asyncio.Event()
+
+        @asynccontextmanager
+        async def lifespan(server: Server) -> AsyncIterator[None]:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+                yield
+            finally:
+                ended.set()
+
+        start = asyncio.create_task(Server(lambda one: None, lifespan=lifespan).start())
+        await begun.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        await asyncio.wait_for(ended.wait(), 5)
 
     async def test_one_that_fails_to_begin_is_no_server(self) -> None:
         @asynccontextmanager

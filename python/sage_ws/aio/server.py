@@ -15,13 +15,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import Collection, Generator, Mapping
-from contextlib import AsyncExitStack
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.changes import Changes
-from sage_ws.aio.link import Loss
+from sage_ws.aio.lifespan import Lifespan
+from sage_ws.aio.link import UNLIMITED, Loss
 from sage_ws.aio.opening import ReceivedRequest
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
@@ -70,7 +71,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._unix: str | None = None
         self._port: int | None = None
-        self._lifespan = AsyncExitStack()
+        self._lifespan: Lifespan | None = None
         self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
@@ -109,9 +110,12 @@ class Server:
         loop = self._loop = asyncio.get_running_loop()
         self.path = path
         settings = self.settings
-        self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop)
+        context = copy_context()
         if settings.lifespan is not None:
-            await self._lifespan.enter_async_context(settings.lifespan(self))
+            lifespan = Lifespan(settings.lifespan(self))
+            context = await lifespan.entered()
+            self._lifespan = lifespan
+        self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop, context)
         try:
             self._listener = await self._listen(loop, host, port, sock, unix)
             if self._closing is not None:
@@ -120,7 +124,7 @@ class Server:
                     _remove_socket(unix)
                 raise RuntimeError("the server was closed while it started")
         except BaseException:
-            await self._lifespan.aclose()
+            await self._leave_lifespan()
             raise
         self._unix = unix
         names = [one.getsockname() for one in self.sockets]
@@ -139,8 +143,8 @@ class Server:
         if self.settings.ssl is not None:
             options |= {
                 "ssl": self.settings.ssl,
-                "ssl_handshake_timeout": self.settings.open_timeout,
-                "ssl_shutdown_timeout": self.settings.close_timeout,
+                "ssl_handshake_timeout": self.settings.open_timeout or UNLIMITED,
+                "ssl_shutdown_timeout": self.settings.close_timeout or UNLIMITED,
             }
         if unix is not None:
             return await loop.create_unix_server(self._make_opening, unix, **options)
@@ -340,10 +344,15 @@ class Server:
         if self._unix is not None:
             _remove_socket(self._unix)
         try:
-            await self._lifespan.aclose()
+            await self._leave_lifespan()
         finally:
             self._closed = True
             self._changes.tell()
+
+    async def _leave_lifespan(self) -> None:
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            await lifespan.leave()
 
     async def _all_gone(self, timeout: Seconds) -> bool:
         """Wait until no peer's socket is left; False where ``timeout`` ran out first."""

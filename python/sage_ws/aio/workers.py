@@ -43,16 +43,22 @@ class Workers:
         takes_call: whether it wants ``(message, call)``.
         limit: bytes that an async generator's joined parts may hold.
         loop: the loop that the workers' Tasks belong to.
+        context: each message runs in a copy of it.
     """
 
     def __init__(
-        self, handler: Handler, takes_call: bool, limit: int | None, loop: asyncio.AbstractEventLoop
+        self,
+        handler: Handler,
+        takes_call: bool,
+        limit: int | None,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
     ) -> None:
         self._handler: Callable[..., Any] = handler
         self._takes_call = takes_call
         self._limit = limit
         self._loop = loop
-        self._context = contextvars.copy_context()
+        self._context = context
         self._ready: deque[tuple[ServerLink, SecureMessage]] = deque()
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
