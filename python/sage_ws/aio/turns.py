@@ -19,11 +19,12 @@ class Turns:
         granted: places given to tasks that have not run since.
     """
 
-    __slots__ = ("granted", "line")
+    __slots__ = ("_returned", "granted", "line")
 
     def __init__(self) -> None:
         self.line: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self.granted = 0
+        self._returned: set[asyncio.Future[None]] = set()
 
     async def wait(self, *, front: bool = False) -> None:
         """Wait for a place, which is the caller's until it next suspends.
@@ -35,9 +36,10 @@ class Turns:
             Exception: what `fail` was given.
         """
         turn = asyncio.get_running_loop().create_future()
-        self.line[turn] = None
         if front:
-            self.line.move_to_end(turn, last=False)
+            self._stand_in_front(turn)
+        else:
+            self.line[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
@@ -46,6 +48,14 @@ class Turns:
                 self.granted -= 1
             raise
         self.granted -= 1
+
+    def _stand_in_front(self, turn: asyncio.Future[None]) -> None:
+        """Join the head of the line, behind those who came back to it before."""
+        waiting = list(self.line)
+        self._returned = {one for one in self._returned if one in self.line}
+        at = len(self._returned)  # they stand first, and nobody else before them
+        self.line = OrderedDict.fromkeys([*waiting[:at], turn, *waiting[at:]])
+        self._returned.add(turn)
 
     def grant(self) -> None:
         """Give a place to the head of the line."""
