@@ -486,29 +486,38 @@ class TestReconnect:
             assert client.stats()["queued"] == 0
             await client.close()
 
-    async def test_attempts_count_up_and_start_anew_after_a_success(
+    async def test_attempts_count_up_and_start_anew_after_an_answer(
         self, lying_server: Any, eventually: Any
     ) -> None:
         async def sometimes(peer: Any) -> None:
-            if server.accepted in {1, 4}:
-                await peer.open_as_server()
+            if server.accepted in {2, 3}:
                 peer.abort()
-            elif server.accepted in {2, 3, 5}:
+                return
+            await peer.open_as_server()
+            if server.accepted in {1, 4}:  # a connection that was never of use: no success
+                peer.abort()
+            elif server.accepted == 5:
+                request = json.loads((await peer.read_frame()).payload)
+                peer.answer(request["id"], b"x")
+                await client_has(1)
                 peer.abort()
             else:
-                await peer.open_as_server()
                 await echo(peer)
+
+        async def client_has(answers: int) -> None:
+            await eventually(lambda: client.stats()["answered"] == answers)
 
         backoff = Backoff()
         async with lying_server(sometimes, handshake=False) as server:
             client = Client(server.url, backoff=backoff)
             await client.connect()
+            await eventually(lambda: client.state is State.OPEN and server.accepted == 5)
+            assert (await client.send(message())).success
             await eventually(lambda: client.state is State.OPEN and server.accepted == 6)
             assert (await client.send(message())).success
             await client.close()
-        assert backoff.attempts[:3] == [0, 1, 2]
-        assert backoff.attempts[3] == 0
-        assert client.stats()["reconnects"] == 2
+        assert backoff.attempts == [0, 1, 2, 3, 0]
+        assert client.stats()["reconnects"] == 3
 
     async def test_off_the_first_loss_is_the_end(self, lying_server: Any) -> None:
         async def dropping(peer: Any) -> None:

@@ -33,6 +33,9 @@ from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset
 
 logger = logging.getLogger("sage_ws.client")
 
+PROVEN = 5.0
+"""Seconds that a connection lives, or one answer, until its loss starts the backoff anew: a peer that accepts
+and hangs up must not be dialled again without end at the shortest wait."""
 FIRST_DIAL_GRACE = 1.0
 """Seconds by which a send outlives its first dial, which bounds itself and says more when it fails."""
 
@@ -66,6 +69,8 @@ class Client:
         self._link: ClientLink | None = None
         self._dialing: asyncio.Task[None] | None = None
         self._was_connected = False
+        self._attempt = 0
+        self._opened_at = 0.0
         self._dial_error: DialError | None = None
         self._turns = Turns()
         self._ending: set[ClientLink] = set()
@@ -99,8 +104,8 @@ class Client:
         """
         link = self._link
         totals = dict(self._totals)
-        if link is not None:
-            for name, count in link.counters().items():
+        for one in self._ending if link is None else {link, *self._ending}:
+            for name, count in one.counters().items():
                 totals[name] += count
         pending = 0 if link is None else link.connection.pending
         return {"pending": pending, "queued": len(self._turns.line), **totals, **self._counts}
@@ -186,12 +191,14 @@ class Client:
 
     async def _dial(self) -> None:
         """Dial until a connection is open, or until dialling on makes no sense: one dial at a time."""
-        settings, attempt = self._settings, 0
+        settings = self._settings
+        if self._state is State.IDLE:
+            self._attempt = 0
         try:
             while True:
                 if self._state is State.WAITING:
-                    await asyncio.sleep(settings.backoff(attempt))
-                    attempt += 1
+                    await asyncio.sleep(settings.backoff(self._attempt))
+                    self._attempt += 1
                     if not self._was_connected and not self._turns.line:
                         self._move(State.IDLE)  # nobody waits for a first dial any more
                         return
@@ -245,6 +252,8 @@ class Client:
         self._dial_error = None
         self._move(State.OPEN)
         self._link = link
+        assert self._loop is not None
+        self._opened_at = self._loop.time()
         self._release()
 
     # ── sending ───────────────────────────────────────────────────────────────────────
@@ -400,13 +409,15 @@ class Client:
         Raises:
             DialError: no connection came about.
             ConnectionError: the connection ended before the pong.
+            TimeoutError: no pong came within ``read_timeout``.
         """
         await self.connect()
         link = self._link
         if link is None:
             raise ConnectionError("the connection was lost before the ping could leave")
         begun = perf_counter()
-        return await link.ping(os.urandom(8)) - begun
+        async with asyncio.timeout(self._settings.read_timeout):
+            return await link.ping(os.urandom(8)) - begun
 
     # ── losing and closing ────────────────────────────────────────────────────────────
 
@@ -422,17 +433,20 @@ class Client:
 
     def _link_ended(self, link: ClientLink, loss: Loss) -> None:
         """A link gives no more answers; its pending calls have been told."""
-        for name, count in link.counters().items():
-            self._totals[name] += count
         self._ending.add(link)
         if link is self._link:
             self._link = None
+            assert self._loop is not None
+            if link.counters()["answered"] or self._loop.time() >= self._opened_at + PROVEN:
+                self._attempt = 0
             self._lost(loss)
         self._changed()
 
     def _link_gone(self, link: ClientLink) -> None:
         """A link's socket is gone too."""
         self._ending.discard(link)
+        for name, count in link.counters().items():
+            self._totals[name] += count
         self._changed()
 
     def _lost(self, loss: Loss) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
 from sage_ws.aio import opening
-from sage_ws.aio.link import Link
+from sage_ws.aio.link import UNLIMITED, Link
 from sage_ws.errors import DialError, DialTimeoutError, peer_text
 from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
@@ -61,18 +61,19 @@ class Address:
             port = parts.port
         except ValueError as error:
             raise ValueError(f"url is malformed: {error}") from None
+        shown = url.partition("?")[0]  # a query may hold a token
         if "@" in parts.netloc:
             raise ValueError("url must hold no user info: give credentials in headers=")
         if parts.scheme not in {"ws", "wss"}:
-            raise ValueError(f"url must start with ws:// or wss://, not {url!r}")
+            raise ValueError(f"url must start with ws:// or wss://, not {shown!r}")
         if not parts.hostname:
-            raise ValueError(f"url names no host: {url!r}")
+            raise ValueError(f"url names no host: {shown!r}")
         if port == 0:
-            raise ValueError(f"url names port 0, which nobody listens on: {url!r}")
+            raise ValueError(f"url names port 0, which nobody listens on: {shown!r}")
         if parts.fragment:
-            raise ValueError(f"url must hold no fragment (RFC 6455 §3): {url!r}")
+            raise ValueError(f"url must hold no fragment (RFC 6455 §3): {shown!r}")
         if any(character <= " " or character == "\x7f" for character in url):
-            raise ValueError(f"url holds white space or a control character: {url!r}")
+            raise ValueError(f"url holds white space or a control character: {shown!r}")
         self.url = url
         self.secure = parts.scheme == "wss"
         self.host = parts.hostname
@@ -160,7 +161,8 @@ async def _dial(address: Address, settings: ClientSettings, make_link: Callable[
         tls = {
             "ssl": context,
             "server_hostname": address.host,
-            "ssl_shutdown_timeout": settings.close_timeout,
+            "ssl_handshake_timeout": UNLIMITED,  # dial_timeout bounds it
+            "ssl_shutdown_timeout": settings.close_timeout or UNLIMITED,
         }
     # Made before the connection: a dial that is cancelled on its way there has one to abandon too.
     client_opening = ClientOpening(loop, protocol, request, make_link)

@@ -28,6 +28,12 @@ FLUSH_AT = 8 * 1024
 server run in lockstep."""
 
 
+LINGER = 1.0
+"""Seconds that a peer has to read the close frame of a connection that failed."""
+UNLIMITED = 1e8
+"""Seconds for limits of the loop's own that cannot be switched off."""
+
+
 class Loss(NamedTuple):
     """Why a link ended.
 
@@ -158,11 +164,13 @@ class Link(asyncio.Protocol):
             self._transport.close()  # TLS waits for the peer's goodbye
             self._await_end()
 
-    def _await_end(self) -> None:
-        if self._close_by is None:
-            timeout = self._settings.close_timeout
-            self._close_by = inf if timeout is None else self._time() + timeout
-            self.arm(self._close_by)
+    def _await_end(self, limit: float = inf) -> None:
+        """Cut the connection if its end takes longer than ``close_timeout``, or ``limit`` seconds."""
+        timeout = self._settings.close_timeout
+        close_by = self._time() + min(limit, inf if timeout is None else timeout)
+        if self._close_by is None or close_by < self._close_by:
+            self._close_by = close_by
+            self.arm(close_by)
 
     def _end(self, loss: Loss) -> None:
         if self._ended_by is None:
@@ -247,7 +255,8 @@ class Link(asyncio.Protocol):
         # answer that with a reset and lose our close frame. So read on, bounded by close_timeout.
         self._failed = not event.by_peer
         self._write_eof()
-        self._await_end()
+        # A peer that broke the rules is not owed the time of an orderly end, only that of reading why.
+        self._await_end(inf if event.by_peer or self._blocked else LINGER)
 
     def _write_eof(self) -> None:
         """Behind the close frame of a connection that failed nothing follows."""
@@ -371,13 +380,15 @@ class Link(asyncio.Protocol):
 
     def _watch_writing(self, now: float) -> float:
         timeout = self._settings.write_timeout
-        if not self._blocked or timeout is None:
+        if not self._blocked:
             return inf
         taken = self.bytes_out - self._transport.get_write_buffer_size()
         if taken != self._taken:
             # a peer that takes bytes lives, though our pings wait behind them
             self._taken, self._stalled_since, self._last_received = taken, now, now
-        elif now >= self._stalled_since + timeout:
+        if timeout is None:
+            return inf
+        if now >= self._stalled_since + timeout:
             self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
         return min(self._stalled_since + timeout, now + timeout / 4)
 
@@ -400,7 +411,7 @@ class Link(asyncio.Protocol):
         self._last_ping = now
         self.connection.send_ping(b"")
         self.flush()
-        return now + (interval if timeout is None else timeout)
+        return now + (interval if timeout is None else min(interval, timeout))
 
     def _watch_keepalive(self, now: float) -> float:
         # Go peers put a deadline on each message that they read, and pings do not extend it (WIRE.md).

@@ -64,6 +64,14 @@ class TestAddress:
             Address("ws://user:canary@agent.example")
         assert "canary" not in str(raised.value)
 
+    @pytest.mark.parametrize(
+        "url", ["http://a/?t=canary", "ws:///?t=canary", "ws://a:0/?t=canary", "ws://a/?t= canary"]
+    )
+    def test_a_query_is_not_repeated(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"^url ") as raised:
+            Address(url)
+        assert "canary" not in str(raised.value)
+
     def test_a_url_is_a_text(self) -> None:
         with pytest.raises(TypeError, match=r"^url must be a str, not bytes$"):
             Address(b"ws://agent.example")  # type: ignore[arg-type]
