@@ -31,8 +31,11 @@ UNSET: Final = Unset.UNSET
 """Given for a ``timeout``: use the transport's own default."""
 
 Seconds: TypeAlias = float | None
+"""A time in seconds; None for no limit."""
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+"""Header fields of the opening handshake: a mapping, or pairs where a name may come twice."""
 HeadersFactory: TypeAlias = Callable[[], Headers | Awaitable[Headers]]
+"""Makes header fields for each dial, so that a token is fresh; may be an ``async def``."""
 Interceptor: TypeAlias = Callable[..., Awaitable[Any]]
 Authorize: TypeAlias = "Callable[[UpgradeRequest], Awaitable[str | None]]"
 Lifespan: TypeAlias = "Callable[[Server], AbstractAsyncContextManager[object]]"
