@@ -237,12 +237,18 @@ class HandlerCaller:
         self._limit = limit
 
     async def __call__(self, message: SecureMessage, call: Call | None = None) -> Response:
-        """Run the handler and answer; whatever it raises, but for cancellation, becomes a failure."""
+        """Run the handler and answer; what it raises becomes a failure, but for what ends our own task."""
         try:
             arguments = (message, call or DetachedCall()) if self._takes_call else (message,)
             reply = await settle(self._handler(*arguments), self._limit)
             return complete(message, reply)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # not asked for by anybody, it comes from a task that the handler waited for
+            return complete(message, failure(message, error))
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except Exception as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
+        except BaseException as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
             return complete(message, failure(message, error))

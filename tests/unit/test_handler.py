@@ -299,12 +299,49 @@ class TestHandlerCaller:
         assert answer.success is False
         assert "max_message_size 3" in caplog.text
 
-    async def test_cancellation_passes(self) -> None:
-        async def handler(message: Any) -> None:
-            raise asyncio.CancelledError
+    async def test_cancellation_of_its_task_passes(self) -> None:
+        called = asyncio.Event()
 
+        async def handler(message: Any) -> None:
+            called.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(HandlerCaller(handler)(MESSAGE))
+        await called.wait()
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await HandlerCaller(handler)(MESSAGE)
+            await task
+
+    async def test_a_cancelled_task_that_it_waited_for_answers_internal_error(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def handler(message: Any) -> None:
+            inner = asyncio.ensure_future(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(inner.cancel)
+            await inner
+
+        answer = await HandlerCaller(handler)(MESSAGE)
+        assert (answer.success, answer.error, answer.message_id) == (False, "internal error", "m-1")
+        assert "handler failed for message 'm-1'" in caplog.text
+
+    async def test_a_base_exception_answers_internal_error(self, caplog: pytest.LogCaptureFixture) -> None:
+        class Panic(BaseException):
+            """As an extension in Rust raises it."""
+
+        def handler(message: Any) -> None:
+            raise Panic("out of bounds")
+
+        answer = await HandlerCaller(handler)(MESSAGE)
+        assert (answer.success, answer.error, answer.message_id) == (False, "internal error", "m-1")
+        assert "out of bounds" in caplog.text
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_what_ends_the_process_or_the_coroutine_passes(self, kind: type[BaseException]) -> None:
+        def handler(message: Any) -> None:
+            raise kind
+
+        with pytest.raises(kind):  # outside of a loop, which would be ended by it
+            HandlerCaller(handler)(MESSAGE).send(None)
 
     def test_a_wrong_shape_is_refused_at_construction(self) -> None:
         with pytest.raises(TypeError, match="must take"):
