@@ -698,6 +698,41 @@ def test_senseless_options_are_refused(options: dict[str, Any], error: str) -> N
         HTTPTransport("http://host", **options)
 
 
+@pytest.mark.parametrize(
+    ("headers", "error", "text"),
+    [
+        ({"X-A": "1\r\nX-B: 2"}, ValueError, "header X-A holds a control character"),
+        ([("X-A", "\x00")], ValueError, "header X-A holds a control character"),
+        ([("X-Fine", "a\tb"), ("X-A", "\x7f")], ValueError, "header X-A holds a control character"),
+        ({"X-A": "\ud800"}, ValueError, "header X-A holds half of a surrogate pair"),
+        ({"X-A\r\nX-B": "2"}, ValueError, r"header name 'X-A\\r\\nX-B' is not a token"),
+        ({"X-A:": "1"}, ValueError, "header name 'X-A:' is not a token"),
+        ({"": "1"}, ValueError, "header name '' is not a token"),
+        ({"X-A": b"1"}, TypeError, "headers must be pairs of str"),
+        ({1: "1"}, TypeError, "headers must be pairs of str"),
+    ],
+)
+async def test_what_no_header_may_hold(
+    transport: Callable[..., HTTPTransport], headers: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        HTTPTransport("http://host", headers=headers)
+    made = transport("http://127.0.0.1:1", headers=lambda: headers)
+    with pytest.raises(DialError, match=f"headers= failed: {error.__name__}: {text}"):
+        await made.send(HELLO)
+
+
+async def test_headers_may_hold_any_text(serve: Serve, transport: Callable[..., HTTPTransport]) -> None:
+    seen: list[str] = []
+
+    async def authorize(request: sage_ws.UpgradeRequest) -> None:
+        seen.append(request.headers["X-Name"])
+
+    one = transport(await serve(upper, authorize=authorize), headers={"X-Name": "Zoë\t€"})
+    await one.send(HELLO)
+    assert seen == ["Zoë\t€"]
+
+
 async def test_a_senseless_timeout_is_refused(transport: Callable[..., HTTPTransport]) -> None:
     with pytest.raises(ValueError, match="timeout must be over 0"):
         await transport("http://127.0.0.1:1").send(HELLO, timeout=-1)

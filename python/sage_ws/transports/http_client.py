@@ -11,9 +11,10 @@ import asyncio
 import inspect
 import io
 import os
+import re
 from collections.abc import Collection, Mapping
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -52,6 +53,9 @@ DEFAULT_TIMEOUT: Final = 30.0
 
 CLOSED: Final = "the transport is closed"
 
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2, token
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
 _AT_ONCE: Final = 65536
 """Bytes written in one go; a longer body goes in pieces, so that the loop can do other work in between."""
 
@@ -73,6 +77,7 @@ class HTTPTransport:
         ssl: the context for ``https``; the system's by default.
 
     Raises:
+        TypeError: an option is of a wrong type.
         ValueError: the URL is not an absolute http(s) one, or an option is senseless.
     """
 
@@ -107,8 +112,11 @@ class HTTPTransport:
         self._dial_timeout = dial_timeout
         self._max_message_size = max_message_size
         self._max_connections = max_connections
-        # an iterator gives them once, and there are many requests
-        self._headers = headers if callable(headers) or isinstance(headers, Collection) else tuple(headers)
+        self._headers = headers
+        if not callable(headers):
+            pairs = _checked(headers)
+            if not isinstance(headers, Collection):  # an iterator gives them once only
+                self._headers = pairs
         self._proxy = proxy
         self._ssl = ssl
         self._session: aiohttp.ClientSession | None = None
@@ -289,12 +297,33 @@ def _endpoint(url: str) -> str:
     return url.rstrip("/") + "/messages"
 
 
-async def _resolved(headers: Headers | HeadersFactory, message_id: str) -> list[tuple[str, str]]:
-    if callable(headers):
+def _checked(headers: Headers) -> list[tuple[str, str]]:
+    """Header fields as pairs, none of which can forge another.
+
+    Raises:
+        TypeError: a name or a value is no str.
+        ValueError: it holds what no header may.
+    """
+    pairs: list[Any] = []  # what a caller gave, whatever its annotation says
+    pairs.extend(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError("headers must be pairs of str")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"header name {name!r} is not a token (RFC 9110 §5.1)")
+        if _CONTROL.search(value):
+            raise ValueError(f"header {name} holds a control character")
         try:
-            made = headers()
-            headers = await made if inspect.isawaitable(made) else made
-        except Exception as error:
-            text = f"headers= failed: {type(error).__name__}: {error}"
-            raise DialError(text, message_id=message_id) from error
-    return cast("list[tuple[str, str]]", list(headers.items() if isinstance(headers, Mapping) else headers))
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"header {name} holds half of a surrogate pair") from None
+    return pairs
+
+
+async def _resolved(headers: Headers | HeadersFactory, message_id: str) -> list[tuple[str, str]]:
+    try:
+        made = headers() if callable(headers) else headers
+        return _checked(await made if inspect.isawaitable(made) else made)
+    except Exception as error:
+        text = f"headers= failed: {type(error).__name__}: {error}"
+        raise DialError(text, message_id=message_id) from error
