@@ -22,14 +22,14 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-coverage interop bench lint docs stub clean
+.PHONY: help demo test test-short rust-lines interop bench lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
 	@echo "make test        every test on both cores and both loops, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
 	@echo "make interop     against programs on other WebSocket libraries"
-	@echo "make rust-coverage  lines of the Rust core that its tests reach, where llvm-tools are"
+	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make bench       side by side with websockets, HTTP and gRPC"
 	@echo "make lint        style, types, import rules, the stub"
 	@echo "make docs        the documentation, into site/"
@@ -88,8 +88,8 @@ endif
 suite-cargo:
 	$(RUST_ENV) cargo test --workspace --quiet
 
-rust-coverage:
-	@.ci/rust_coverage
+rust-lines:
+	@.ci/rust_lines
 
 suite-parity:
 	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
