@@ -1,4 +1,7 @@
-"""A client's calls: each ends once, with its own answer or with an error that says how far it came."""
+"""A client's calls: each ends once, with its own answer or with an error that says how far it came.
+
+Over 500 lines: one class for each promise of `Client.send`, all of which play against the same lying peers.
+"""
 
 from __future__ import annotations
 

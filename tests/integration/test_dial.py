@@ -1,4 +1,7 @@
-"""How a client dials: once for all who wait, failing fast at first, again by itself after a loss."""
+"""How a client dials: once for all who wait, failing fast at first, again by itself after a loss.
+
+Over 500 lines: first dials, later ones and what cannot heal share one peer that fails in so many ways.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A handler runs as in a Task of its own, though no message costs one: shapes, contexts, cancellation."""
+"""A handler runs as in a Task of its own, though no message costs one: shapes, contexts, cancellation.
+
+Over 500 lines: what holds in a Task is a long list, and each of its points is one case here.
+"""
 
 from __future__ import annotations
 

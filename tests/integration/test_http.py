@@ -1,4 +1,7 @@
-"""SAGE over HTTP on real sockets: ours with ours, ours with bytes that Go would send, and what goes wrong."""
+"""SAGE over HTTP on real sockets: ours with ours, ours with bytes that Go would send, and what goes wrong.
+
+Over 500 lines: the second transport has its client and its server in one place, as its rules have.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What users test their own agents with: servers in threads, the fixture, a recording handler, memory."""
+"""What users test their own agents with: servers in threads, the fixture, a recording handler, memory.
+
+A little over 500 lines: four tools, and a user's project that uses them.
+"""
 
 from __future__ import annotations
 
