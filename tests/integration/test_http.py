@@ -628,17 +628,27 @@ async def test_close_ends_calls_in_flight(serve: Serve, transport: Callable[...,
 
 
 async def test_close_ends_calls_that_have_not_left(
-    serve_bytes: ServeBytes, transport: Callable[..., HTTPTransport]
+    serve: Serve, transport: Callable[..., HTTPTransport]
 ) -> None:
-    one = transport(await serve_bytes(None), max_connections=1)
-    calls = [asyncio.create_task(one.send(HELLO.replace(id=f"m-{number}"))) for number in range(2)]
-    session_is_open = asyncio.create_task(one.send(HELLO.replace(id="m-3"), timeout=0.05))
-    with pytest.raises(QueueTimeoutError):
-        await session_is_open
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(message: SecureMessage) -> bytes:
+        arrived.set()
+        await go_on.wait()
+        return b""
+
+    one = transport(await serve(slow), max_connections=1)
+    sent = asyncio.create_task(one.send(HELLO))
+    await arrived.wait()
+    waiting = asyncio.create_task(one.send(HELLO.replace(id="m-2")))
+    with pytest.raises(QueueTimeoutError):  # this one began to wait after m-2 did
+        await one.send(HELLO.replace(id="m-3"), timeout=0.05)
     await one.close()
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    # Which of the two gets the connection is aiohttp's choice.
-    assert {type(outcome) for outcome in outcomes} == {ConnectionLostError, ClosedError}
+    with pytest.raises(ConnectionLostError):
+        await sent
+    with pytest.raises(ClosedError):
+        await waiting
+    go_on.set()
 
 
 async def test_close_before_the_first_send() -> None:
