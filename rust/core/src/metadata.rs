@@ -27,7 +27,7 @@ impl<'a> Metadata<'a> {
     /// From keys and values, each key given once.
     #[must_use]
     pub fn from_pairs<'b>(pairs: impl IntoIterator<Item = (&'b str, &'b str)>) -> Self {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(USUAL);
         let mut canonical = true;
         let mut last = None;
         for (key, value) in pairs {
@@ -78,7 +78,7 @@ impl<'a> Metadata<'a> {
         }
         // The scanner wants the braces. Nobody asks for metadata on the path that is measured.
         let object = format!("{{{}}}", self.entries);
-        let sound = Scanner::new(&object).message(|scanner, key| {
+        let sound = Scanner::new(&object).object(|scanner, key| {
             let value = match scanner.value(1)? {
                 Value::String(raw) => raw.read(),
                 _ => Cow::Borrowed(""),
@@ -125,6 +125,9 @@ impl PartialEq for Metadata<'_> {
 }
 
 impl Eq for Metadata<'_> {}
+
+/// Bytes of a few short entries: one allocation for all of them.
+const USUAL: usize = 64;
 
 fn write_entry(key: &str, value: &str, to: &mut Vec<u8>) {
     if !to.is_empty() {

@@ -72,18 +72,24 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0 }
     }
 
-    /// Reads a whole message that should be one object: `field` is called behind each key's colon, with the key, and must take the value. `null` is an object without fields.
+    /// Reads a whole message that should be one object: `field` is called behind each key's colon, with what the key
+    /// stands for, and must take the value. `null` is an object without fields.
+    ///
+    /// Peers write their keys in one order: `expected` has them as they stand there, quotes and colon included, and a
+    /// key that is the next of them, or one further on, is neither scanned nor looked up. All others `name` knows.
     ///
     /// # Errors
     ///
     /// What `field` returns, whatever breaks the grammar, and a value that is not an object.
-    pub fn message(
+    pub fn message<F: Copy>(
         &mut self,
-        field: impl FnMut(&mut Self, Raw<'a>) -> Result<(), DecodeError>,
+        expected: &[(&[u8], F)],
+        name: impl Fn(Raw<'a>) -> Option<F>,
+        field: impl FnMut(&mut Self, Option<F>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         let other = match self.token()? {
             b'{' => {
-                self.object(field)?;
+                self.fields(expected, name, field)?;
                 None
             }
             _ => match self.value(0)? {
@@ -98,7 +104,7 @@ impl<'a> Scanner<'a> {
         other.map_or(Ok(()), |kind| Err(DecodeError::NotAnObject(kind)))
     }
 
-    /// Reads an object, standing at its brace; see [`Self::message`].
+    /// Reads an object, standing at its brace; `field` is called behind each key's colon, with the key.
     ///
     /// # Errors
     ///
@@ -107,14 +113,27 @@ impl<'a> Scanner<'a> {
         &mut self,
         mut field: impl FnMut(&mut Self, Raw<'a>) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
+        self.fields(&[], Some, |scanner, key| key.map_or(Ok(()), |key| field(scanner, key)))
+    }
+
+    #[inline]
+    fn fields<F: Copy>(
+        &mut self,
+        mut expected: &[(&[u8], F)],
+        name: impl Fn(Raw<'a>) -> Option<F>,
+        mut field: impl FnMut(&mut Self, Option<F>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
         self.at += 1;
         if self.token()? == b'}' {
             self.at += 1;
             return Ok(());
         }
         loop {
-            let key = self.key()?;
-            field(self, key)?;
+            let known = match self.take_any(&mut expected) {
+                Some(known) => Some(known),
+                None => name(self.key()?),
+            };
+            field(self, known)?;
             match self.token()? {
                 b',' => {
                     self.at += 1;
@@ -129,12 +148,31 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Takes the first of these texts that stands here, and moves on behind it in the list too.
+    #[inline]
+    fn take_any<F: Copy>(&mut self, expected: &mut &[(&[u8], F)]) -> Option<F> {
+        let here = self.text.as_bytes().get(self.at..)?;
+        let (skipped, (text, known)) =
+            expected.iter().enumerate().find(|(_, (text, _))| here.starts_with(text))?;
+        self.at += text.len();
+        *expected = &expected[skipped + 1..];
+        Some(*known)
+    }
+
     /// The next byte that is not white space; it is not taken.
     ///
     /// # Errors
     ///
     /// The text ends.
+    #[inline]
     pub fn token(&mut self) -> Result<u8, DecodeError> {
+        match self.text.as_bytes().get(self.at) {
+            Some(&byte) if byte > b' ' => Ok(byte),
+            _ => self.token_behind_space(),
+        }
+    }
+
+    fn token_behind_space(&mut self) -> Result<u8, DecodeError> {
         self.white_space();
         self.text.as_bytes().get(self.at).copied().ok_or(DecodeError::EndsEarly(self.text.len()))
     }
@@ -364,7 +402,7 @@ mod tests {
     use crate::naive::Noise;
 
     fn check(text: &str) -> Result<(), DecodeError> {
-        Scanner::new(text).message(|scanner, _| scanner.value(1).map(drop))
+        Scanner::new(text).message(&[], Some, |scanner, _| scanner.value(1).map(drop))
     }
 
     #[test]

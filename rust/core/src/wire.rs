@@ -73,7 +73,7 @@ pub fn decode_request<'a, M: MakeBytes>(
     request: &mut Request<'a, M::Bytes>,
 ) -> Result<(), DecodeError> {
     let mut fields = Fields { maker, flaw: None };
-    Scanner::new(text).message(|scanner, key| match request_field(key) {
+    Scanner::new(text).message(&REQUEST_KEYS, request_field, |scanner, field| match field {
         Some(Field::Id) => fields.text(scanner, Field::Id, &mut request.id),
         Some(Field::ContextId) => fields.text(scanner, Field::ContextId, &mut request.context_id),
         Some(Field::TaskId) => fields.text(scanner, Field::TaskId, &mut request.task_id),
@@ -99,7 +99,7 @@ pub fn decode_response<'a, M: MakeBytes>(
     response: &mut Response<'a, M::Bytes>,
 ) -> Result<(), DecodeError> {
     let mut fields = Fields { maker, flaw: None };
-    Scanner::new(text).message(|scanner, key| match response_field(key) {
+    Scanner::new(text).message(&RESPONSE_KEYS, response_field, |scanner, field| match field {
         Some(Field::Success) => fields.bool(scanner, Field::Success, &mut response.success),
         Some(Field::MessageId) => fields.text(scanner, Field::MessageId, &mut response.message_id),
         Some(Field::TaskId) => fields.text(scanner, Field::TaskId, &mut response.task_id),
@@ -392,6 +392,24 @@ const REQUEST_FRAME: usize =
         .len()
         + 1;
 const RESPONSE_FRAME: usize = r#"{"success":true,"message_id":"","task_id":"","data":""}"#.len() + 1;
+/// Keys as Go and ourselves write them, in their order.
+const REQUEST_KEYS: [(&[u8], Field); 8] = [
+    (b"\"id\":", Field::Id),
+    (b"\"context_id\":", Field::ContextId),
+    (b"\"task_id\":", Field::TaskId),
+    (b"\"payload\":", Field::Payload),
+    (b"\"did\":", Field::Did),
+    (b"\"signature\":", Field::Signature),
+    (b"\"metadata\":", Field::Metadata),
+    (b"\"role\":", Field::Role),
+];
+const RESPONSE_KEYS: [(&[u8], Field); 5] = [
+    (b"\"success\":", Field::Success),
+    (b"\"message_id\":", Field::MessageId),
+    (b"\"task_id\":", Field::TaskId),
+    (b"\"data\":", Field::Data),
+    (b"\"error\":", Field::Error),
+];
 const REQUEST_FIELDS: [Field; 8] = [
     Field::Id,
     Field::ContextId,
