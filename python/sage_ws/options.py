@@ -60,6 +60,7 @@ class CommonOptions(TypedDict, total=False):
     compression: Literal["deflate"] | None
     encoding: Literal["auto", "json", "cbor"]
     busy_poll: Seconds
+    link: Literal["auto", "direct", "loop"]
     ssl: _ssl.SSLContext | None
     interceptors: Collection[Interceptor]
 
@@ -192,6 +193,16 @@ def _only(*allowed: object) -> Check:
     return check
 
 
+def _one_of(*allowed: str) -> Check:
+    """An option that takes one of these words."""
+
+    def check(name: str, value: object) -> None:
+        if value not in allowed:
+            raise ValueError(f"{name} must be {', '.join(allowed[:-1])} or {allowed[-1]}, not {value!r}")
+
+    return check
+
+
 def full_jitter(attempt: int) -> float:
     """The default ``backoff``: a random wait of up to 1 s, doubled with each attempt, capped at 30 s.
 
@@ -223,7 +234,8 @@ class CommonSettings:
     max_queue_bytes: int = _option(4 * 1024 * 1024, _count)
     compression: None = _option(None, _only(None))
     encoding: Literal["auto", "json"] = _option("auto", _only("auto", "json"))
-    busy_poll: None = _option(None, _only(None))
+    busy_poll: Seconds = _option(None, _seconds)
+    link: Literal["auto", "direct", "loop"] = _option("auto", _one_of("auto", "direct", "loop"))
     ssl: _ssl.SSLContext | None = _option(None, _ssl_context)
     interceptors: tuple[()] = _option((), _only((), []))
 

@@ -16,8 +16,14 @@ from textwrap import indent
 from types import FunctionType, GenericAlias, ModuleType
 from typing import Any
 
+# What the native core alone has.
+DIRECT = Path(__file__).with_name("direct.pyi")
 HEAD = "# Written by rust/python/stub.py from the fallback's types: change those, then `make stub`.\n\n"
-IMPORTS = {"collections.abc": ("Mapping",), "typing": ("Any", "Final", "Literal", "Self", "final")}
+IMPORTS = {
+    "collections.abc": ("Callable", "Mapping"),
+    "contextvars": ("Context",),
+    "typing": ("Any", "Final", "Literal", "Self", "final"),
+}
 # What Python itself calls, and what object's own type already says.
 INHERITED = {"__eq__", "__hash__", "__repr__", "__setattr__", "__delattr__", "__reduce__", "__init__"}
 
@@ -74,6 +80,8 @@ def members(cls: type) -> Iterator[str]:
         fields = {name: text for base in cls.__mro__ for name, text in inspect.get_annotations(base).items()}
         for name in match_args:
             yield from ("@property", f"def {name}(self) -> {fields[name]}: ...")
+    else:
+        yield from (f"{name}: {text}" for name, text in inspect.get_annotations(cls).items())
     constructor = vars(cls).get("__new__") or vars(cls)["__init__"]
     parameters = next(iter(function(getattr(constructor, "__func__", constructor), "__new__")))
     yield re.sub(r"\((cls|self)(.*)\) -> .*", r"(cls\2) -> Self: ...", parameters)
@@ -90,19 +98,21 @@ def members(cls: type) -> Iterator[str]:
 
 def stub(core: ModuleType) -> str:
     """The whole file, not yet formatted."""
-    lines = [f"__all__ = {list(core.__all__)!r}", ""]
+    direct = DIRECT.read_text().partition("@final")
+    names = sorted([*core.__all__, *re.findall(r"^class (\w+)", direct[2], re.MULTILINE)])
+    lines: list[str] = [f"__all__ = {names!r}", ""]
     for name in core.__all__:
         found = getattr(core, name)
         if isinstance(found, type):
-            lines += ("@final", f"class {name}:")
+            lines += ["@final", f"class {name}:"]
             lines += (indent(member, "    ") for member in members(found))
         else:
             lines += function(found, name)
         lines.append("")
-    body = "\n".join(lines)
+    body = "\n".join(lines) + "".join(direct[1:])
     imports = ""
-    for module, names in IMPORTS.items():
-        used = [name for name in names if re.search(rf"\b{name}\b", body)]
+    for module, known in IMPORTS.items():
+        used = [name for name in known if re.search(rf"\b{name}\b", body)]
         imports += f"from {module} import {', '.join(used)}\n" if used else ""
     return f"{HEAD}{imports}\n{body}"
 

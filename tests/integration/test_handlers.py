@@ -639,7 +639,7 @@ class TestWorkers:
             return answer(link, one, reply)
 
         monkeypatch.setattr(ServerLink, "answer", faulty)
-        async with serve(lambda one: one.payload) as server, raw_client(server.port) as peer:
+        async with serve(lambda one: one.payload, link="loop") as server, raw_client(server.port) as peer:
             for number in (1, 2, 3):
                 peer.ask(f"m-{number}")
             assert [(await peer.read_json())["message_id"] for _ in range(2)] == ["m-1", "m-3"]
@@ -654,7 +654,7 @@ class TestWorkers:
                 assert asyncio.all_tasks() == before
 
     async def test_answers_of_one_batch_leave_in_sub_batches(self, raw_client: Any) -> None:
-        async with serve(lambda one: one.payload) as server, raw_client(server.port) as peer:
+        async with serve(lambda one: one.payload, link="loop") as server, raw_client(server.port) as peer:
             (link,) = server.connections
             writes: list[int] = []
             transport = link._transport  # type: ignore[attr-defined]

@@ -449,5 +449,5 @@ async def test_nothing_is_left_behind(ending: str) -> None:
         assert link is not None
         await (client.close() if ending == "close" else client.drain())
         assert link._transport.is_closing()
-        assert link._timer is None
+        assert link._due == float("inf")
     assert asyncio.all_tasks() == before

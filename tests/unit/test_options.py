@@ -36,6 +36,7 @@ COMMON: dict[str, Any] = {
     "compression": None,
     "encoding": "auto",
     "busy_poll": None,
+    "link": "auto",
     "ssl": None,
     "interceptors": (),
 }
@@ -71,6 +72,7 @@ SECONDS = [
     "keepalive_interval",
     "dial_timeout",
     "open_timeout",
+    "busy_poll",
 ]
 COUNTS = ["max_message_size", "max_concurrency", "max_queue_bytes", "max_pending", "max_connections"]
 OPTIONAL_COUNTS = ["max_message_size", "max_connections"]
@@ -257,11 +259,17 @@ def test_ssl_is_a_context() -> None:
         parse("ssl", True)
 
 
+def test_the_link_is_one_of_three() -> None:
+    for value in ("auto", "direct", "loop"):
+        assert parse("link", value) == value
+    with pytest.raises(ValueError, match=r"^link must be auto, direct or loop, not None$"):
+        parse("link", None)
+
+
 UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
     # option, what it takes, what it does not take yet
     ("compression", [None], ["deflate", False]),
     ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
-    ("busy_poll", [None], [0.001, 0, False]),
     ("interceptors", [(), []], [[print], (print,), None]),
     ("proxy", [True, None], ["http://proxy:3128", False, 1]),
     ("handler", [None], [print]),

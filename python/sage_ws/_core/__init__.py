@@ -45,8 +45,11 @@ name, _body = _choose(os.environ.get(VARIABLE) or "auto")
 if TYPE_CHECKING:
     from sage_ws._core._rust import (
         Connection,
+        Dispatch,
+        Poller,
         Response,
         SecureMessage,
+        Socket,
         decode_message,
         decode_response,
         encode_message,
@@ -54,20 +57,30 @@ if TYPE_CHECKING:
     )
 else:
     Connection = _body.Connection
+    Dispatch = _body.Dispatch
     Response = _body.Response
     SecureMessage = _body.SecureMessage
     decode_message = _body.decode_message
     decode_response = _body.decode_response
     encode_message = _body.encode_message
     encode_response = _body.encode_response
+    Poller = getattr(_body, "Poller", None)
+    Socket = getattr(_body, "Socket", None)
+
+has_poller: Final = hasattr(_body, "Poller")
+"""Whether this core has what the direct link stands on, `Poller` and `Socket`: the native one, on Linux."""
 
 __all__ = [
     "Connection",
+    "Dispatch",
+    "Poller",
     "Response",
     "SecureMessage",
+    "Socket",
     "decode_message",
     "decode_response",
     "encode_message",
     "encode_response",
+    "has_poller",
     "name",
 ]

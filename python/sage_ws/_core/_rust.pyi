@@ -1,12 +1,16 @@
 # Written by rust/python/stub.py from the fallback's types: change those, then `make stub`.
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from typing import Any, Final, Literal, Self, final
 
 __all__ = [
     "Connection",
+    "Dispatch",
+    "Poller",
     "Response",
     "SecureMessage",
+    "Socket",
     "decode_message",
     "decode_response",
     "encode_message",
@@ -25,6 +29,9 @@ class Connection:
     Raises:
         ValueError: for another role.
     """
+
+    running: int
+    watched: bool
     def __new__(
         cls, role: Literal["client", "server"], *, max_message_size: int | None = 16777216, raw: bool = False
     ) -> Self: ...
@@ -106,6 +113,12 @@ class Connection:
     @property
     def buffered(self) -> int:
         """Bytes that `data_to_send` would return."""
+    @property
+    def bytes_in(self) -> int:
+        """Bytes that came in so far."""
+    @property
+    def bytes_out(self) -> int:
+        """Bytes handed out, or written, so far."""
     def forget(self, message_id: str) -> bool:
         """Nobody waits any more; returns whether somebody did. Its answer will count as late."""
     def expire(self, now: float) -> list[tuple[Any, str]]:
@@ -126,6 +139,44 @@ class Connection:
         """Whether a decodable SAGE message has been received."""
     def counters(self) -> dict[str, int]:
         """What has happened so far: messages sent, received, late and invalid."""
+
+@final
+class Dispatch:
+    """Requests that wait for a worker, and the way from each to its answer.
+
+    Args:
+        handler: what serves them.
+        takes_call: whether it wants `(message, call)`.
+        context: each request runs in a copy of it.
+    """
+    def __new__(cls, handler: Callable[..., Any], takes_call: bool, context: Context) -> Self: ...
+    def submit(self, link: Any, socket: Any, messages: list[Any]) -> None:
+        """Requests come in.
+
+        Args:
+            link: where they came from.
+            socket: its direct socket, if it has one.
+            messages: the requests.
+        """
+    def __len__(self) -> int:
+        """Requests that no worker has taken."""
+    def clear(self) -> None:
+        """Forget them."""
+    def run(
+        self, task: Any
+    ) -> tuple[Any, SecureMessage, Context, Any, bool, Any, BaseException | None] | None:
+        """Serve until no request is ready, a handler needs more than its first step, or `task` is cancelled.
+
+        Args:
+            task: the task that calls this.
+
+        Returns:
+            None, or `(link, message, context, outcome, started, awaited, error)` of the request whose handler
+            is not done: `error` if it raised; else what its call gave, whether that is a coroutine which was
+            started, and what it waits for then. Its link awaits an answer.
+        """
+    def flush(self) -> None:
+        """The rest of a batch leaves."""
 
 @final
 class Response:
@@ -250,3 +301,31 @@ def encode_message(
 
 def encode_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
     """A response's JSON as Go writes it, final newline included."""
+
+@final
+class Poller:
+    def __new__(cls, loop: Any) -> Self: ...
+    def fileno(self) -> int: ...
+    def add(self, fd: int, connection: Connection, link: Any) -> Socket: ...
+    def poll(self) -> None: ...
+    def call_later(self, callback: Any) -> None: ...
+    def flush(self) -> None: ...
+    @staticmethod
+    def wake(future: Any) -> None: ...
+    def __len__(self) -> int: ...
+
+@final
+class Socket:
+    def start(self, transport: Any) -> None: ...
+    def set_reading(self, reading: bool) -> None: ...
+    due: float
+    def limit(self, max_pending: int, read_timeout: float) -> None: ...
+    def ask(self, message: Any) -> Any: ...
+    def send(self, message: SecureMessage, deadline: float) -> Any: ...
+    def flush(self) -> None: ...
+    def flush_soon(self) -> None: ...
+    def shut_writing(self) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int: ...

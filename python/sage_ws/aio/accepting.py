@@ -126,12 +126,11 @@ class ServerOpening(asyncio.Protocol):
         transport = self._leave()
         if transport is None or transport.is_closing():
             return
-        transport.write(answer)
         link = self._server._opened(received, identity)
         self._server.openings.discard(self)
         if len(self._late) > opening.MAX_HEAD:
             transport.resume_reading()
-        link.start(transport, self._late)
+        link.start(transport, self._late, answer)
 
     def _answer_health(self) -> None:
         draining = self._server.draining

@@ -7,8 +7,9 @@ every call with the error that says how far it came.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sage_ws._core import Connection as CoreConnection
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
@@ -18,6 +19,9 @@ from sage_ws.options import ClientSettings
 
 if TYPE_CHECKING:
     from sage_ws.aio.client import Client
+
+Ask: TypeAlias = Callable[[SecureMessage], "asyncio.Future[Response] | None"]
+"""Sends a message that nothing stands in the way of; None where it does not."""
 
 
 class ClientLink(Link):
@@ -29,12 +33,38 @@ class ClientLink(Link):
         loop: the running loop.
     """
 
-    __slots__ = ("_client", "_read_timeout")
+    __slots__ = ("_client", "_read_timeout", "asking")
 
     def __init__(self, client: Client, settings: ClientSettings, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(CoreConnection("client", max_message_size=settings.max_message_size), settings, loop)
         self._client = client
+        self.asking: Ask = self._ask
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout
+
+    def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
+        """Take over; over a direct socket the native core takes a message by itself."""
+        super().start(transport, received, greeting)
+        if self.socket is not None:
+            self.socket.limit(self._client._settings.max_pending, self._read_timeout)
+            self.asking = self.socket.ask if self._settings.busy_poll is None else self._ask_awake
+
+    def _ask_awake(self, message: SecureMessage) -> asyncio.Future[Response] | None:
+        """With ``busy_poll``: the answer shall not find the process asleep."""
+        assert self.socket is not None
+        assert self._settings.busy_poll is not None
+        self._hub.stay_awake(self._settings.busy_poll)
+        return cast("asyncio.Future[Response] | None", self.socket.ask(message))
+
+    def _ask(self, message: SecureMessage) -> asyncio.Future[Response] | None:
+        """The same over the loop's transport."""
+        if (
+            self._blocked
+            or self.connection.pending >= self._client._settings.max_pending
+            or self._loop is not asyncio.get_running_loop()
+            or type(message) is not SecureMessage
+        ):
+            return None
+        return self.send(message, self.read_deadline())
 
     def read_deadline(self) -> float:
         """Loop time until which an answer to a message that leaves now is awaited."""
@@ -49,19 +79,21 @@ class ClientLink(Link):
         Raises:
             DuplicateIdError, MessageTooBigError, ClosedError: refused; nothing was queued.
         """
+        if deadline < self._due:
+            self.arm(deadline)
+        if self.socket is not None:
+            return cast("asyncio.Future[Response]", self.socket.send(message, deadline))
         waiter: asyncio.Future[Response] = self._loop.create_future()
         connection = self.connection
         buffered = connection.send_message(message, waiter, deadline)
-        if deadline < self._due:
-            self.arm(deadline)
         if buffered >= FLUSH_AT or connection.pending == 1:
             self.flush()
         elif not self._batch_flush:
             self.flush_soon()
         return waiter
 
-    def _take(self, values: list[Any]) -> None:
-        for value in values:
+    def _take(self, values: list[Any] | None) -> None:
+        for value in values or ():
             if type(value) is tuple:
                 waiter, answer = value
                 if waiter.done():  # cancelled a moment ago
@@ -113,8 +145,8 @@ class ClientLink(Link):
             "answered": counts["received"],
             "late": counts["late"],
             "invalid": counts["invalid"],
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
+            "bytes_in": self.connection.bytes_in,
+            "bytes_out": self.connection.bytes_out,
         }
 
 

@@ -20,10 +20,10 @@ from math import inf
 from time import perf_counter
 from typing import Any, Self, Unpack
 
-from sage_ws.aio.calls import ClientLink
+from sage_ws.aio.calls import Ask, ClientLink
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.dialing import Address, can_heal, dial
-from sage_ws.aio.link import Loss
+from sage_ws.aio.link import Loss, wants_direct
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.state import State, moved
 from sage_ws.aio.turns import Turns
@@ -36,6 +36,7 @@ logger = logging.getLogger("sage_ws.client")
 PROVEN = 5.0
 """Seconds that a connection lives, or one answer, until its loss starts the backoff anew: a peer that accepts
 and hangs up must not be dialled again without end at the shortest wait."""
+_OPEN = State.OPEN
 FIRST_DIAL_GRACE = 1.0
 """Seconds by which a send outlives its first dial, which bounds itself and says more when it fails."""
 
@@ -61,6 +62,7 @@ class Client:
             pairs = check_headers(headers)
             if not isinstance(headers, Collection):  # an iterator gives them once, and a client dials again
                 self._settings = replace(self._settings, headers=pairs)
+        wants_direct(self._settings)  # refuses what cannot be
         self._address = Address(url)
         self.url = url
         self._state = State.IDLE
@@ -73,6 +75,7 @@ class Client:
         self._opened_at = 0.0
         self._dial_error: DialError | None = None
         self._turns = Turns()
+        self._ask: Ask = _no_way
         self._ending: set[ClientLink] = set()
         self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
@@ -183,6 +186,7 @@ class Client:
 
     def _move(self, to: State) -> None:
         self._state = moved(self._state, to)
+        self._choose_way()
 
     def _dial_if_needed(self) -> None:
         if self._link is None and self._dialing is None:
@@ -254,7 +258,7 @@ class Client:
         self._link = link
         assert self._loop is not None
         self._opened_at = self._loop.time()
-        self._release()
+        self._changed()
 
     # ── sending ───────────────────────────────────────────────────────────────────────
 
@@ -280,37 +284,43 @@ class Client:
             DecodeError: the answer came and cannot be decoded.
             RuntimeError: the client belongs to another event loop.
         """
-        link = self._link
-        if (
-            link is None
-            or timeout is not UNSET
-            or idempotent
-            or self._turns.line
-            or link.blocked
-            or link.connection.pending + self._turns.granted >= self._settings.max_pending
-            or self._loop is not asyncio.get_running_loop()
-            or self._state is not State.OPEN
-        ):
+        link, waiter = self._link, None
+        if timeout is UNSET and not idempotent:
+            try:
+                waiter = self._ask(message)
+            except Exception:
+                self._refused(message)
+                raise
+        if waiter is None:
             link, deadline = await self._leave(message, timeout, idempotent)
-        else:
-            deadline = link.read_deadline()
-        try:
-            waiter = link.send(message, deadline)
-        except Exception:
-            self._changed()  # its place is free again
-            _check_message(message)
-            self._counts["failed"] += 1
-            raise
+            try:
+                waiter = link.send(message, deadline)
+            except Exception:
+                self._refused(message)
+                raise
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.cancelled():  # else it was answered a moment ago, and the id may be another call's now
+            if waiter.cancelled() and link is not None:
+                # else it was answered a moment ago, and the id may be another call's now
                 link.connection.forget(message.id)
                 self._changed()
             raise
         except Exception:
             self._counts["failed"] += 1
             raise
+
+    def _refused(self, message: SecureMessage) -> None:
+        """A message could not be queued: its place is free again."""
+        self._changed()
+        _check_message(message)
+        self._counts["failed"] += 1
+
+    def _choose_way(self) -> None:
+        """What nothing stands in the way of is asked by the link at once; all else goes by `_leave`."""
+        link, turns = self._link, self._turns
+        is_free = link is not None and self._state is _OPEN and not turns.line and not turns.granted
+        self._ask = link.asking if link is not None and is_free else _no_way
 
     async def _leave(
         self, message: SecureMessage, timeout: Seconds | Unset, idempotent: bool
@@ -355,6 +365,7 @@ class Client:
             if link is not None:
                 break
             front = True  # lost between the grant and this step: first in the line for the next connection
+        self._choose_way()
         if timeout is UNSET:
             return link, link.read_deadline()
         return link, inf if leave_by is None else leave_by
@@ -367,6 +378,7 @@ class Client:
         if self._link is None and self._is_ending:
             raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
         self._dial_if_needed()
+        self._ask = _no_way
         try:
             await self._turns.wait(front=front)
         except asyncio.CancelledError:
@@ -429,6 +441,7 @@ class Client:
     def _changed(self) -> None:
         """Something that a queued call, `drain` or `wait_closed` waits for may have happened."""
         self._release()
+        self._choose_way()
         self._changes.tell()
 
     def _link_ended(self, link: ClientLink, loss: Loss) -> None:
@@ -554,6 +567,10 @@ class Client:
             await self._changes.next()
         if self._closing is not None:
             await asyncio.shield(self._closing)
+
+
+def _no_way(_message: SecureMessage) -> None:
+    """In the place of `ClientLink.asking` where there is none."""
 
 
 def _check_message(message: object) -> None:

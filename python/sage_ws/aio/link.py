@@ -3,23 +3,33 @@
 The seam between the sans-I/O core and asyncio. A `Link` owns the transport after the opening handshake:
 each read goes into the core in one call and comes back as values for `_take`; what the core has queued
 leaves by `flush`, at once when the connection is quiet and every `FLUSH_AT` bytes while a batch is worked
-through. One timer per link, armed for the earliest thing that can come due, watches for silence, for
-a peer that does not take our bytes, and for calls whose time ran out. Roles differ in `_take`, `_ended`
-and `_unblocked`: see `aio/client.py` and `aio/serving.py`.
+through. What can come due, silence, a peer that does not take our bytes, calls whose time ran out, is
+watched by `beat`, for which the link stands in the hub at the earliest of them. Roles differ in `_take`,
+`_ended` and `_unblocked`: see `aio/calls.py` and `aio/serving.py`.
+
+`start` is the one place that chooses between two ways to the socket: the loop's transport, which calls
+`data_received`, and the direct one (`aio/direct.py`), where the native core reads and `values_received` is
+called with what that gave.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from math import inf
+import os
+from math import ceil, inf
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sage_ws._core import Connection
+from sage_ws._core import Connection, has_poller
 from sage_ws._core.events import Closing, Pong, Undecodable
+from sage_ws.aio.direct import DirectTransport, take_over
+from sage_ws.aio.hub import hub_of
 from sage_ws.errors import peer_text
 from sage_ws.options import CommonSettings
+
+if TYPE_CHECKING:
+    from sage_ws._core import Socket
 
 logger = logging.getLogger("sage_ws.link")
 
@@ -32,6 +42,26 @@ LINGER = 1.0
 """Seconds that a peer has to read the close frame of a connection that failed."""
 UNLIMITED = 1e8
 """Seconds for limits of the loop's own that cannot be switched off."""
+LAX = 16
+"""Moments of a second at which what may be a little late is looked at: many links at once, in one wake-up."""
+
+
+VARIABLE = "SAGE_WS_LINK"
+"""Environment variable that stands for ``link="auto"``."""
+
+
+def wants_direct(settings: CommonSettings) -> bool:
+    """Whether a connection shall take its socket over from the loop's transport, where that can be done.
+
+    Raises:
+        ValueError: ``link="direct"``, and no connection could; or the variable has no such value.
+    """
+    wanted = settings.link if settings.link != "auto" else os.environ.get(VARIABLE) or "auto"
+    if wanted not in {"auto", "direct", "loop"}:
+        raise ValueError(f"{VARIABLE} must be auto, direct or loop, not {wanted!r}")
+    if wanted == "direct" and not has_poller:
+        raise ValueError("link='direct' needs the native core, and Linux")
+    return wanted != "loop" and has_poller
 
 
 class Loss(NamedTuple):
@@ -68,6 +98,7 @@ class Link(asyncio.Protocol):
         "_ended_by",
         "_failed",
         "_gone",
+        "_hub",
         "_keepalive_due",
         "_last_ping",
         "_last_received",
@@ -79,23 +110,21 @@ class Link(asyncio.Protocol):
         "_stalled_since",
         "_taken",
         "_time",
-        "_timer",
         "_transport",
-        "bytes_in",
-        "bytes_out",
         "connection",
+        "socket",
     )
 
     def __init__(
         self, connection: Connection, settings: CommonSettings, loop: asyncio.AbstractEventLoop
     ) -> None:
         self.connection = connection
-        self.bytes_in = 0
-        self.bytes_out = 0
         self._settings = settings
         self._loop = loop
         self._time = loop.time
-        self._transport = cast("asyncio.Transport", None)
+        self._hub = hub_of(loop)
+        self._transport = cast("asyncio.Transport | DirectTransport", None)
+        self.socket: Socket | None = None
         self._closed: asyncio.Future[None] | None = None
         self._ended_by: Loss | None = None
         self._close_by: float | None = None
@@ -104,7 +133,6 @@ class Link(asyncio.Protocol):
         self._blocked = False
         self._reading = True
         self._batch_flush = False
-        self._timer: asyncio.TimerHandle | None = None
         self._due = inf
         self._last_received = self._last_ping = loop.time()
         self._keepalive_due = self._last_received + (settings.keepalive_interval or inf) / 2
@@ -115,15 +143,31 @@ class Link(asyncio.Protocol):
 
     # ── life ──────────────────────────────────────────────────────────────────────────
 
-    def start(self, transport: asyncio.Transport, received: bytes) -> None:
-        """Take over the transport from the opening handshake, with what came in behind it."""
-        self._transport = transport
-        # Told of every byte that the kernel does not take at once: what waits is kept in the core, where
-        # it is counted and bounded, and is written in one piece when the peer reads again. Not 0: TLS takes
-        # a size that equals the mark as over it, and would stay paused with nothing to send.
-        transport.set_write_buffer_limits(high=1, low=0)
-        transport.set_protocol(self)
-        self._beat()
+    def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
+        """Take over the transport from the opening handshake, or its socket alone.
+
+        Args:
+            transport: the loop's.
+            received: what came in behind the opening handshake.
+            greeting: what goes out first: its answer.
+
+        """
+        direct = None
+        if wants_direct(self._settings):
+            direct = take_over(self, self.connection, transport, greeting, self._hub)
+        if direct is not None:
+            self._transport = direct
+            self.socket = direct.socket
+        else:
+            self._transport = transport
+            if greeting:
+                transport.write(greeting)
+            # Told of every byte that the kernel does not take at once: what waits is kept in the core, where
+            # it is counted and bounded, and is written in one piece when the peer reads again. Not 0: TLS
+            # takes a size that equals the mark as over it, and would stay paused with nothing to send.
+            transport.set_write_buffer_limits(high=1, low=0)
+            transport.set_protocol(self)
+        self.beat()
         if received:
             self.data_received(received)
 
@@ -182,13 +226,21 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """One read of the socket: through the core in one call, values to the owner, replies out."""
         self._last_received = self._time()
-        self.bytes_in += len(data)
+        if self._settings.busy_poll is not None:
+            self._hub.stay_awake(self._settings.busy_poll)
         connection = self.connection
         values = connection.receive_data(data)
         if values:
             self._take(values)
         if connection.buffered:
             self.flush()
+
+    def values_received(self, values: list[Any] | None, now: float) -> None:
+        """One read of a direct socket: what it completed, but for the answers, whose waiters have them."""
+        self._last_received = now
+        if self._settings.busy_poll is not None:
+            self._hub.stay_awake(self._settings.busy_poll)
+        self._take(values)
 
     def eof_received(self) -> None:
         """The peer ended its side: the transport closes itself, then `connection_lost` says the rest."""
@@ -197,10 +249,10 @@ class Link(asyncio.Protocol):
         """The socket is gone."""
         text = "the connection was lost" if exc is None else f"the connection was lost: {exc}"
         self._end(Loss(text))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._gone = True
+        if self._due < inf:
+            self._hub.disarm(self, self._due)
+            self._due = inf
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
         if self._pings:
@@ -224,7 +276,7 @@ class Link(asyncio.Protocol):
                 self._transport.resume_reading()
             self.arm(self._last_received)
 
-    def _take(self, values: list[Any]) -> None:
+    def _take(self, values: list[Any] | None) -> None:
         """Values of one read, for the owner; what is neither message nor answer goes to `_event`."""
         raise NotImplementedError
 
@@ -277,14 +329,18 @@ class Link(asyncio.Protocol):
         """Write what the core has queued, unless the socket takes nothing now."""
         if self._blocked:
             return
+        if self.socket is not None:
+            self.socket.flush()
+            return
         data = self.connection.data_to_send()
         if data:
-            self.bytes_out += len(data)
-            self._transport.write(data)
+            cast("asyncio.Transport", self._transport).write(data)
 
     def flush_soon(self) -> None:
         """Flush when the callbacks that are ready now have run: one write for their batch."""
-        if not self._batch_flush:
+        if self.socket is not None:
+            self.socket.flush_soon()
+        elif not self._batch_flush:
             self._batch_flush = True
             self._loop.call_soon(self._flush_batch)
 
@@ -307,7 +363,7 @@ class Link(asyncio.Protocol):
         self._blocked = True
         self.connection.set_blocked(True)
         self._stalled_since = self._time()
-        self._taken = self.bytes_out - self._transport.get_write_buffer_size()
+        self._taken = self.connection.bytes_out - self._transport.get_write_buffer_size()
         self.arm(self._watch_writing(self._stalled_since))
 
     def resume_writing(self) -> None:
@@ -345,32 +401,33 @@ class Link(asyncio.Protocol):
     # ── time ──────────────────────────────────────────────────────────────────────────
 
     def arm(self, due: float) -> None:
-        """See to it that the timer fires at ``due`` or before."""
+        """See to it that `beat` is called at loop time ``due`` or before."""
         if due < self._due and not self._gone:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._due = due
-            self._timer = self._loop.call_at(due, self._beat)
+            if self._due < inf:
+                self._hub.disarm(self, self._due)
+            self._due = self._hub.arm(self, due)
+            if self.socket is not None:
+                self.socket.due = self._due
 
-    def _beat(self) -> None:
-        """The timer: look at everything that can come due, then arm for the next."""
+    def beat(self) -> None:
+        """Look at everything that can come due, then arm for the next."""
         now = self._time()
-        self._timer = None
         self._due = inf
+        if self.socket is not None:
+            self.socket.due = inf
         if self._close_by is not None and now >= self._close_by:
             self._transport.abort()
             return
         due = inf if self._close_by is None else self._close_by
-        for watch in (
-            self._watch_calls,
-            self._watch_writing,
-            self._watch_silence,
-            self._watch_pings,
-            self._watch_keepalive,
-        ):
-            if self._ended_by is not None:
-                break
-            due = min(due, watch(now))
+        for watch in (self._watch_calls, self._watch_writing):
+            if self._ended_by is None:
+                due = min(due, watch(now))
+        lax = inf
+        for watch in (self._watch_silence, self._watch_pings, self._watch_keepalive):
+            if self._ended_by is None:
+                lax = min(lax, watch(now))
+        if lax < due:
+            due = min(due, ceil(lax * LAX) / LAX)
         if due < inf:
             self.arm(due)
 
@@ -382,7 +439,7 @@ class Link(asyncio.Protocol):
         timeout = self._settings.write_timeout
         if not self._blocked:
             return inf
-        taken = self.bytes_out - self._transport.get_write_buffer_size()
+        taken = self.connection.bytes_out - self._transport.get_write_buffer_size()
         if taken != self._taken:
             # a peer that takes bytes lives, though our pings wait behind them
             self._taken, self._stalled_since, self._last_received = taken, now, now

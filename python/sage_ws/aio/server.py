@@ -22,7 +22,7 @@ from typing import Any, Self, Unpack
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.lifespan import Lifespan
-from sage_ws.aio.link import UNLIMITED, Loss
+from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.opening import ReceivedRequest
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
@@ -54,6 +54,7 @@ class Server:
     def __init__(self, handler: Handler, **options: Unpack[ServerOptions]) -> None:
         self._takes_call = takes_call(handler)
         self.settings = ServerSettings.parse(options, "Server")
+        wants_direct(self.settings)  # refuses what cannot be
         self._handler = handler
         self.path: str | None = None
         self.draining = False
@@ -301,7 +302,7 @@ class Server:
         """
         check_timeout(timeout)
         self._check_loop()
-        self.draining = True
+        self._begin_draining()
         try:
             async with asyncio.timeout(timeout):
                 while not self._closed and (self._unfinished() or any(link.unsent for link in self._links)):
@@ -319,9 +320,14 @@ class Server:
         """
         self._check_loop()
         if self._closing is None:
-            self.draining = True
+            self._begin_draining()
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
+
+    def _begin_draining(self) -> None:
+        self.draining = True
+        for link in self._links:
+            link.watch_answers()
 
     def _check_loop(self) -> None:
         """Refuse another loop than that of the start: what ends here would wake nobody there."""
@@ -388,8 +394,8 @@ def _counters(link: ServerLink) -> dict[str, int]:
         "received": counts["received"],
         "answered": counts["sent"],
         "invalid": counts["invalid"],
-        "bytes_in": link.bytes_in,
-        "bytes_out": link.bytes_out,
+        "bytes_in": link.connection.bytes_in,
+        "bytes_out": link.connection.bytes_out,
     }
 
 

@@ -68,7 +68,6 @@ class ServerLink(Link):
 
     __slots__ = (
         "__weakref__",
-        "_running",
         "_server",
         "_waiting",
         "_waiting_bytes",
@@ -95,24 +94,48 @@ class ServerLink(Link):
         self.subprotocol: str | None = None
         self._server = server
         self._workers = workers
-        self._running = 0
         self._waiting: deque[tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
 
     # ── in ────────────────────────────────────────────────────────────────────────────
 
-    def _take(self, values: list[Any]) -> None:
-        submit, limit = self._workers.submit, self.settings.max_concurrency
+    def _take(self, values: list[Any] | None) -> None:
+        if not values:
+            return
+        connection = self.connection
+        if (
+            connection.watched
+            or self._blocked
+            or len(values) + connection.running > self.settings.max_concurrency
+        ):
+            self._sort(values)
+            return
+        for value in values:
+            if type(value) is not SecureMessage:
+                self._sort(values)
+                return
+        connection.running += len(values)
+        self._workers.submit(self, values)
+
+    def _sort(self, values: list[Any]) -> None:
+        """Values that are not all requests to be dispatched at once."""
+        connection, limit = self.connection, self.settings.max_concurrency
         for value in values:
             if type(value) is not SecureMessage:
                 self._event(value)
             elif self._server.draining:
                 self._server.dropped += 1
-            elif self._running < limit and not self._waiting and not (self._blocked and self._overfull()):
-                self._running += 1
-                submit(self, value)
+            elif (
+                connection.running < limit and not self._waiting and not (self._blocked and self._overfull())
+            ):
+                connection.running += 1
+                self._workers.submit(self, [value])
             else:
                 self._wait(value)
+
+    def watch_answers(self) -> None:
+        """From here on each answer is given by `answer`, not by the core alone: there is more to do then."""
+        self.connection.watched = True
 
     def _overfull(self) -> bool:
         """Whether so much waits for the peer that nothing more is dispatched, until `_unblocked`."""
@@ -124,6 +147,7 @@ class ServerLink(Link):
         """Keep a request that must not be dispatched yet."""
         if self._waiting is None:
             self._waiting = deque()
+        self.watch_answers()
         weight = _weight(message)
         self._waiting.append((message, weight))
         self._waiting_bytes += weight
@@ -133,11 +157,14 @@ class ServerLink(Link):
     def _dispatch_waiting(self) -> None:
         """Requests that waited go on, as far as the limits allow now."""
         waiting = self._waiting
-        while waiting and self._running < self.settings.max_concurrency and not self._overfull():
+        connection = self.connection
+        while waiting and connection.running < self.settings.max_concurrency and not self._overfull():
             message, weight = waiting.popleft()
             self._waiting_bytes -= weight
-            self._running += 1
-            self._workers.submit(self, message)
+            connection.running += 1
+            self._workers.submit(self, [message])
+        if not waiting and self._ended_by is None:
+            connection.watched = self._server.draining
         if not self._reading and self._waiting_bytes <= self.settings.max_queue_bytes:
             self.resume_reading()
 
@@ -151,6 +178,7 @@ class ServerLink(Link):
         return True
 
     def _ended(self, loss: Loss) -> None:
+        self.watch_answers()
         # requests that never reached a handler are dropped; handlers that run go on (API.md)
         if self._waiting:
             self._server.dropped += len(self._waiting)
@@ -181,7 +209,7 @@ class ServerLink(Link):
     @property
     def unfinished(self) -> int:
         """Requests accepted and not answered yet."""
-        return self._running + (len(self._waiting) if self._waiting else 0)
+        return self.connection.running + (len(self._waiting) if self._waiting else 0)
 
     def answer(self, message: SecureMessage, reply: Reply) -> bool:
         """Queue the answer to a request, and write it if the batch is full or done.
@@ -201,7 +229,7 @@ class ServerLink(Link):
             self._server.dropped += 1
             buffered = 0
         self.answered()
-        if buffered >= FLUSH_AT or not self._running:
+        if buffered >= FLUSH_AT or not self.connection.running:
             self.flush()
             return True
         return False
@@ -215,10 +243,10 @@ class ServerLink(Link):
 
     def answered(self) -> None:
         """A handler has ended: its place is free."""
-        self._running -= 1
+        self.connection.running -= 1
         if self._waiting:
             self._dispatch_waiting()
-        if not self._running and (self._server.draining or self._gone):
+        if not self.connection.running and (self._server.draining or self._gone):
             self._server._link_finished(self)
 
     async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:

@@ -19,10 +19,11 @@ import logging
 import types
 from collections import deque
 from collections.abc import Callable, Generator
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from sage_ws.handler import INTERNAL_ERROR, failure, is_reply, settle
+from sage_ws._core import Dispatch
+from sage_ws.aio.hub import hub_of
+from sage_ws.handler import INTERNAL_ERROR, failure, settle
 from sage_ws.message import Reply, Response, SecureMessage
 
 if TYPE_CHECKING:
@@ -54,30 +55,27 @@ class Workers:
         loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,
     ) -> None:
-        self._handler: Callable[..., Any] = handler
-        self._takes_call = takes_call
+        self._dispatch = Dispatch(handler, takes_call, context)
         self._limit = limit
         self._loop = loop
-        self._context = context
-        self._ready: deque[tuple[ServerLink, SecureMessage]] = deque()
+        self._hub = hub_of(loop)
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._summoned = False
-        self._unflushed: set[ServerLink] = set()
 
-    def submit(self, link: ServerLink, message: SecureMessage) -> None:
-        """Hand in a request; its handler runs in the loop's next round."""
-        self._ready.append((link, message))
+    def submit(self, link: ServerLink, messages: list[SecureMessage]) -> None:
+        """Hand in requests; their handlers run when the batch at hand is worked through."""
+        self._dispatch.submit(link, link.socket, messages)
         if not self._summoned:
-            self._summon()
+            self._summoned = True
+            self._hub.call_later(self._summon)
 
     def _summon(self) -> None:
         """Wake a worker for what is ready, or start one."""
-        self._summoned = True
         while self._parked:
             parked = self._parked.popleft()
             if not parked.done():
-                parked.set_result(None)
+                self._hub.wake(parked)
                 return
         task = self._loop.create_task(self._work(), name="sage_ws worker")
         self._tasks.add(task)
@@ -107,46 +105,37 @@ class Workers:
 
     def _rest(self) -> None:
         """This worker takes nothing more: what is answered leaves, what is ready gets another worker."""
-        self._flush()
+        self._dispatch.flush()
         self._summoned = False
-        if self._ready and not self._loop.is_closed():
+        if self._dispatch and not self._loop.is_closed():
+            self._summoned = True
             self._summon()
 
     async def _run_ready(self, task: asyncio.Task[None]) -> None:
-        """Serve requests until none is ready, or this worker's Task was cancelled."""
-        ready, handler, copy = self._ready, self._handler, self._context.copy
-        takes_call, unflushed, cancelling = self._takes_call, self._unflushed, task.cancelling
-        while ready:
-            link, message = ready.popleft()
-            run = copy().run
+        """Serve requests until none is ready, or this worker's Task was cancelled.
+
+        Handlers that do not suspend are answered by the core; here is what the others need.
+        """
+        while (stopped := self._dispatch.run(task)) is not None:
+            link, message, context, outcome, started, awaited, error = stopped
             reply: Reply
             try:
-                outcome = run(handler, message, link.call()) if takes_call else run(handler, message)
-                if type(outcome) is CoroutineType:
-                    try:
-                        awaited = run(outcome.send, None)
-                    except StopIteration as stop:
-                        reply = stop.value
-                    else:
-                        reply = await self._suspended(run, outcome, awaited)
-                elif is_reply(outcome):
-                    reply = outcome
-                else:
-                    settling = settle(outcome, self._limit)
-                    reply = await self._suspended(run, settling, _START)
-            except asyncio.CancelledError as error:
+                if error is not None:
+                    raise error
+                if not started:
+                    outcome, awaited = settle(outcome, self._limit), _START
+                reply = await self._suspended(context.run, outcome, awaited)
+            except asyncio.CancelledError as cancelled:
                 # not asked for by anybody, it comes from a task that the handler waited for: a failure too
-                reply = Response.failure(INTERNAL_ERROR) if cancelling() else failure(message, error)
+                reply = Response.failure(INTERNAL_ERROR) if task.cancelling() else failure(message, cancelled)
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 link.answered()
                 raise
-            except BaseException as error:  # noqa: BLE001 - a handler's: answered and logged by `failure`
-                reply = failure(message, error)
-            if link.answer(message, reply):
-                unflushed.discard(link)
-            else:
-                unflushed.add(link)
-            if cancelling():
+            except BaseException as raised:  # noqa: BLE001 - a handler's: answered and logged by `failure`
+                reply = failure(message, raised)
+            if not link.answer(message, reply):
+                link.flush_soon()
+            if task.cancelling():
                 return
 
     @types.coroutine
@@ -163,22 +152,16 @@ class Workers:
                     awaited = run(coroutine.throw, error)
                 else:
                     awaited = run(coroutine.send, value)
-                self._flush()
+                self._dispatch.flush()
         except StopIteration as stop:
             return stop.value
-
-    def _flush(self) -> None:
-        """The rest of a batch leaves."""
-        for link in self._unflushed:
-            link.flush()
-        self._unflushed.clear()
 
     async def stop(self) -> None:
         """Cancel the handlers that still run, and all workers.
 
         A handler that ignores its cancellation is not waited for: its answer has nowhere to go.
         """
-        self._ready.clear()
+        self._dispatch.clear()
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()

@@ -69,6 +69,10 @@ pub struct Counters {
     pub late: u64,
     /// Messages that could not be decoded, or lacked what they must have.
     pub invalid: u64,
+    /// Bytes that came in.
+    pub bytes_in: u64,
+    /// Bytes that were handed out, or written from where they are.
+    pub bytes_out: u64,
 }
 
 /// See the module.
@@ -129,6 +133,7 @@ impl<W, R: Random> Connection<W, R> {
     /// Takes one socket read and delivers, in order, everything that it completed. `buffer` is scratch: what was in
     /// it is gone, and with large messages it may be another one afterwards.
     pub fn receive_data<D: Delivery<Waiter = W>>(&mut self, data: &[u8], buffer: &mut Vec<u8>, to: &mut D) {
+        self.counters.bytes_in += data.len() as u64;
         let mut rest = data;
         while !self.ended {
             let received = match self.assembler.advance(&mut rest, buffer) {
@@ -318,7 +323,21 @@ impl<W, R> Connection<W, R> {
 
     /// All that is to be sent.
     pub fn data_to_send(&mut self) -> Vec<u8> {
-        self.output.take()
+        let data = self.output.take();
+        self.counters.bytes_out += data.len() as u64;
+        data
+    }
+
+    /// All that is to be sent, to be written from where it is; then [`Self::written`] says how much was.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        self.output.waiting()
+    }
+
+    /// The first `length` bytes of [`Self::output`] were written. Gives the buffer back that has become empty.
+    pub fn written(&mut self, length: usize) -> Option<Vec<u8>> {
+        self.counters.bytes_out += length as u64;
+        self.output.written(length)
     }
 
     /// How many bytes that is.

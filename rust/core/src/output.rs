@@ -9,6 +9,8 @@ use crate::random::Random;
 #[derive(Debug)]
 pub struct Output {
     bytes: Vec<u8>,
+    /// How many of them are gone: a socket seldom takes all of a large message at once.
+    gone: usize,
     role: Role,
 }
 
@@ -23,7 +25,7 @@ impl Output {
     /// Nothing, from the end `role`.
     #[must_use]
     pub const fn new(role: Role) -> Self {
-        Self { bytes: Vec::new(), role }
+        Self { bytes: Vec::new(), gone: 0, role }
     }
 
     /// Gives an empty buffer to write into, used if nothing is waiting in another one.
@@ -35,6 +37,10 @@ impl Output {
 
     /// Begins a frame whose payload will have about `expected` bytes; the caller appends it to [`Self::payload`].
     pub fn begin(&mut self, expected: usize) -> Unfinished {
+        if self.gone >= LARGE && self.gone >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.gone);
+            self.gone = 0;
+        }
         let start = self.bytes.len();
         let header = frame::size(expected, self.role);
         let needed = header + expected;
@@ -93,19 +99,35 @@ impl Output {
 
     /// All of it, buffer and all: an idle connection holds none.
     pub fn take(&mut self) -> Vec<u8> {
+        self.bytes.drain(..std::mem::take(&mut self.gone));
         std::mem::take(&mut self.bytes)
+    }
+
+    /// All of it, to be written from where it is.
+    #[must_use]
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.gone..]
+    }
+
+    /// The first `length` bytes were written. With the last of them the buffer is given back.
+    pub fn written(&mut self, length: usize) -> Option<Vec<u8>> {
+        self.gone += length;
+        (self.gone == self.bytes.len()).then(|| {
+            self.gone = 0;
+            std::mem::take(&mut self.bytes)
+        })
     }
 
     /// Bytes waiting.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() - self.gone
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len() == 0
     }
 }
 
@@ -159,6 +181,25 @@ mod tests {
 
     fn payload_key(header: &[u8]) -> [u8; 4] {
         *header.last_chunk().unwrap()
+    }
+
+    #[test]
+    fn what_is_written_in_part_goes_on_from_there() {
+        let mut output = Output::new(Role::Server);
+        output.frame(Opcode::Binary, &vec![b'x'; 2 * LARGE], &mut Noise::new(1));
+        let all = output.waiting().to_vec();
+        assert!(output.written(LARGE + 20).is_none());
+        assert_eq!(output.waiting(), &all[LARGE + 20..]);
+        // What is gone makes room for what comes.
+        output.frame(Opcode::Text, b"more", &mut Noise::new(1));
+        assert_eq!(output.bytes.len(), output.len());
+        let rest = [&all[LARGE + 20..], b"\x81\x04more"].concat();
+        assert_eq!(output.waiting(), rest);
+        assert!(output.written(1).is_none());
+        assert_eq!(output.take(), rest[1..]);
+        output.frame(Opcode::Text, b"last", &mut Noise::new(1));
+        assert_eq!(output.written(6).unwrap(), b"\x81\x04last");
+        assert!(output.is_empty());
     }
 
     #[test]

@@ -25,7 +25,13 @@ use crate::spare;
 ///     ValueError: for another role.
 #[pyclass(module = "sage_ws._core._rust")]
 pub(crate) struct Connection {
-    core: sage_ws_core::Connection<Call, System>,
+    /// Requests handed out and not answered yet: the caller counts them up, answers count them down.
+    #[pyo3(get, set)]
+    pub(crate) running: usize,
+    /// Each answer is to be given by the link itself: it has more to do then.
+    #[pyo3(get, set)]
+    pub(crate) watched: bool,
+    pub(crate) core: sage_ws_core::Connection<Call, System>,
 }
 
 #[pymethods]
@@ -44,7 +50,8 @@ impl Connection {
                 return Err(PyValueError::new_err(format!("role must be client or server, not {role}")));
             }
         };
-        Ok(Self { core: sage_ws_core::Connection::new(role, max_message_size, raw, System) })
+        let core = sage_ws_core::Connection::new(role, max_message_size, raw, System);
+        Ok(Self { running: 0, watched: false, core })
     }
 
     /// Take what one socket read brought.
@@ -113,14 +120,7 @@ impl Connection {
         reply: &Bound<'_, PyAny>,
     ) -> PyResult<usize> {
         let py = slf.py();
-        let success = sage_ws_core::Response { success: true, ..sage_ws_core::Response::default() };
-        let response = if let Ok(bytes) = reply.cast::<PyBytes>() {
-            sage_ws_core::Response { data: Some(bytes.as_bytes()), ..success }
-        } else if let Ok(response) = reply.cast_exact::<Response>() {
-            response.get().view(py)?
-        } else if reply.is_none() {
-            success
-        } else {
+        let Some(response) = response(reply)? else {
             let found = type_name(reply)?;
             let text = format!("a handler must return a Response, bytes or None, not {found}");
             return Err(PyTypeError::new_err(text));
@@ -213,6 +213,18 @@ impl Connection {
         self.core.buffered()
     }
 
+    /// Bytes that came in so far.
+    #[getter]
+    fn bytes_in(&self) -> u64 {
+        self.core.counters().bytes_in
+    }
+
+    /// Bytes handed out, or written, so far.
+    #[getter]
+    fn bytes_out(&self) -> u64 {
+        self.core.counters().bytes_out
+    }
+
     /// Nobody waits any more; returns whether somebody did. Its answer will count as late.
     fn forget(slf: &Bound<'_, Self>, message_id: &str) -> PyResult<bool> {
         let call = slf.try_borrow_mut()?.core.forget(message_id);
@@ -277,11 +289,27 @@ impl Connection {
 }
 
 impl Connection {
-    fn lend_buffer(&mut self) {
+    pub(crate) fn lend_buffer(&mut self) {
         if self.core.buffered() == 0 {
             self.core.lend(spare::take());
         }
     }
+}
+
+/// A handler's reply as the core takes it; `None` for what is no reply.
+pub(crate) fn response<'a>(
+    reply: &'a Bound<'_, PyAny>,
+) -> PyResult<Option<sage_ws_core::Response<'a, &'a [u8]>>> {
+    let success = sage_ws_core::Response { success: true, ..sage_ws_core::Response::default() };
+    Ok(if let Ok(bytes) = reply.cast::<PyBytes>() {
+        Some(sage_ws_core::Response { data: Some(bytes.as_bytes()), ..success })
+    } else if let Ok(response) = reply.cast_exact::<Response>() {
+        Some(response.get().view(reply.py())?)
+    } else if reply.is_none() {
+        Some(success)
+    } else {
+        None
+    })
 }
 
 fn pairs(py: Python<'_>, calls: Vec<Call>) -> PyResult<Bound<'_, PyList>> {

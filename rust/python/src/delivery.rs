@@ -136,7 +136,7 @@ pub(crate) fn list(py: Python<'_>, received: Vec<Received>) -> PyResult<Bound<'_
     PyList::new(py, items)
 }
 
-fn object(py: Python<'_>, received: Received) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn object(py: Python<'_>, received: Received) -> PyResult<Bound<'_, PyAny>> {
     Ok(match received {
         Received::Message(message) => Bound::new(py, message)?.into_any(),
         Received::Answer(waiter, response) => {

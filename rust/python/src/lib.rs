@@ -28,9 +28,17 @@ mod _rust {
     #[pymodule_export]
     use super::connection::Connection;
     #[pymodule_export]
+    use super::dispatch::Dispatch;
+    #[pymodule_export]
     use super::message::SecureMessage;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::poller::Poller;
     #[pymodule_export]
     use super::response::Response;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::socket::Socket;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,9 +49,17 @@ mod _rust {
 mod codec;
 mod connection;
 mod delivery;
+mod dispatch;
 mod errors;
 mod fields;
 mod message;
+#[cfg(target_os = "linux")]
+mod poller;
 mod random;
 mod response;
+#[cfg(target_os = "linux")]
+mod socket;
 mod spare;
+mod stepping;
+#[cfg(target_os = "linux")]
+mod wake;

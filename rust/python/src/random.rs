@@ -33,6 +33,11 @@ pub(crate) fn forget_after_fork(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// How many forks lie between this process and the one that imported this module.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 struct Block {
     bytes: Vec<u8>,
     used: usize,
@@ -41,7 +46,7 @@ struct Block {
 
 impl Block {
     fn take(&mut self, bytes: &mut [u8]) {
-        let forks = FORKS.load(Ordering::Relaxed);
+        let forks = forks();
         if self.bytes.len() - self.used < bytes.len() || self.forks != forks {
             self.refill();
             self.forks = forks;

@@ -12,6 +12,7 @@ The twin of `rust/core`, file by file, in the order in which bytes travel:
 - `value`: SecureMessage and Response, as users hold them.
 - `pending`: who waits for which answer.
 - `connection`: all of it, one connection's worth.
+- `dispatch`: requests to their handlers, up to the first suspension.
 - `random`: the one source of ids and masking keys.
 
 No sockets, no clock, no event loop. What is done byte by byte in Rust is done here by whole-buffer calls of
@@ -22,11 +23,13 @@ it.
 from __future__ import annotations
 
 from sage_ws._core._pure.connection import Connection
+from sage_ws._core._pure.dispatch import Dispatch
 from sage_ws._core._pure.value import Response, SecureMessage
 from sage_ws._core._pure.wire import decode_message, decode_response, encode_message, encode_response
 
 __all__ = [
     "Connection",
+    "Dispatch",
     "Response",
     "SecureMessage",
     "decode_message",

@@ -50,6 +50,9 @@ class Connection:
         ValueError: for another role.
     """
 
+    running: int
+    watched: bool
+
     def __init__(
         self,
         role: Literal["client", "server"],
@@ -62,6 +65,10 @@ class Connection:
         self._client = role == "client"
         self._raw = raw
         self._limit = max_message_size
+        # Requests handed out and not answered yet, which the caller counts; and whether each answer is to be
+        # given by the link itself.
+        self.running = 0
+        self.watched = False
         # receiving: an incomplete header or control frame; the open data frame's missing bytes, fin and key
         self._rest = b""
         self._missing = 0
@@ -83,6 +90,7 @@ class Connection:
         self._did = ""
         self._spoken = False
         self._sent = self._received = self._late = self._invalid = 0
+        self._bytes_in = self._bytes_out = 0
 
     # ── receiving ──────────────────────────────────────────────────────────────────────
 
@@ -94,9 +102,10 @@ class Connection:
             or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
             `Closing` there is nothing more.
         """
+        chunk = data if isinstance(data, bytes) else bytes(memoryview(data))
+        self._bytes_in += len(chunk)
         if self._ended:
             return []
-        chunk = data if isinstance(data, bytes) else bytes(memoryview(data))
         if self._rest:
             chunk = self._rest + chunk
             self._rest = b""
@@ -412,6 +421,7 @@ class Connection:
         """Everything that is to be written, which is then forgotten here."""
         output = b"".join(self._output)
         self._output.clear()
+        self._bytes_out += self._buffered
         self._buffered = 0
         return output
 
@@ -419,6 +429,16 @@ class Connection:
     def buffered(self) -> int:
         """Bytes that `data_to_send` would return."""
         return self._buffered
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes that came in so far."""
+        return self._bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes handed out, or written, so far."""
+        return self._bytes_out
 
     # ── correlation ────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,430 @@
+//! `Socket`: a connection's descriptor, from which its core is fed and into which its output is written, without
+//! bytes objects in between.
+//!
+//! It speaks to two objects of Python: its *link* gets the values of each read and is told when the kernel refuses
+//! bytes, its *transport* is told of what is rare: the output went out at last, or the connection ended.
+
+use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyType};
+use sage_ws_io::{Interest, Token};
+
+use crate::connection::{Connection, response};
+use crate::delivery::{Call, Delivery, Received, object};
+use crate::errors::send_error;
+use crate::message::SecureMessage;
+use crate::poller::Poller;
+use crate::response::Response;
+use crate::spare;
+use crate::wake::{Sleeper, settle, step_all};
+
+/// One socket of a `Poller`, made by `Poller.add`.
+#[pyclass(module = "sage_ws._core._rust")]
+pub(crate) struct Socket {
+    poller: Py<Poller>,
+    of_loop: Py<PyDict>,
+    pub(crate) connection: Py<Connection>,
+    link: Option<Py<PyAny>>,
+    transport: Option<Py<PyAny>>,
+    io: Option<sage_ws_io::Socket>,
+    token: Token,
+    interest: Interest,
+    /// The kernel refused bytes, and has not taken all of them since.
+    blocked: bool,
+    /// It is in the poller's list of those with something to write.
+    unflushed: bool,
+    max_pending: usize,
+    read_timeout: f64,
+    /// Loop time at which the link is looked at.
+    #[pyo3(get, set)]
+    due: f64,
+}
+
+/// What a write came to.
+enum Written {
+    All,
+    Refused,
+    Lost(std::io::Error),
+}
+
+impl Socket {
+    pub(crate) const fn new(
+        poller: Py<Poller>,
+        of_loop: Py<PyDict>,
+        connection: Py<Connection>,
+        link: Py<PyAny>,
+        io: sage_ws_io::Socket,
+        token: Token,
+    ) -> Self {
+        Self {
+            poller,
+            of_loop,
+            connection,
+            link: Some(link),
+            transport: None,
+            io: Some(io),
+            token,
+            interest: Interest { read: false, write: false },
+            blocked: false,
+            unflushed: false,
+            max_pending: 0,
+            read_timeout: f64::INFINITY,
+            due: f64::INFINITY,
+        }
+    }
+
+    fn watch(&mut self, py: Python<'_>, interest: Interest) -> PyResult<()> {
+        if let Some(io) = &self.io {
+            self.poller.bind(py).try_borrow()?.watch(io, self.token, self.interest, interest)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+
+    /// One read: through the core, answers to their waiters, everything else to the link.
+    pub(crate) fn readable(slf: &Bound<'_, Self>, round: &mut Round<'_>) -> PyResult<()> {
+        let py = slf.py();
+        let mut delivery = Delivery::new(py);
+        let socket = slf.try_borrow()?;
+        let Some(io) = socket.io.as_ref().filter(|_| socket.interest.read) else { return Ok(()) };
+        let length = match io.receive(round.scratch) {
+            Ok(None) => return Ok(()),
+            Ok(Some(0)) => {
+                drop(socket);
+                return Self::tell_transport(slf, None);
+            }
+            Ok(Some(length)) => length,
+            Err(error) => {
+                drop(socket);
+                return Self::tell_transport(slf, os_error(py, &error));
+            }
+        };
+        let mut connection = socket.connection.bind(py).try_borrow_mut()?;
+        connection.core.receive_data(&round.scratch[..length], round.buffer, &mut delivery);
+        let replied = connection.core.buffered() > 0;
+        drop(connection);
+        drop(socket);
+        let (sleepers, values) = sorted(py, delivery.received())?;
+        // The link first: whoever is stepped shall see a connection that ends as one that has.
+        let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(py));
+        let taken = link.map_or(Ok(()), |link| {
+            link.bind(py).call_method1(intern!(py, "values_received"), (values, &round.now)).map(drop)
+        });
+        step_all(&sleepers, round.may_step && taken.is_ok())?;
+        taken?;
+        if replied { Self::flush(slf) } else { Ok(()) }
+    }
+
+    /// The kernel takes bytes again.
+    pub(crate) fn writable(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut socket = slf.try_borrow_mut()?;
+        if !socket.interest.write {
+            return Ok(());
+        }
+        match socket.write(py)? {
+            Written::Refused => Ok(()),
+            Written::All => {
+                socket.blocked = false;
+                let interest = Interest { write: false, ..socket.interest };
+                socket.watch(py, interest)?;
+                let transport = socket.transport.as_ref().map(|transport| transport.clone_ref(py));
+                drop(socket);
+                match transport {
+                    Some(transport) => transport.bind(py).call_method0(intern!(py, "drained")).map(drop),
+                    None => Ok(()),
+                }
+            }
+            Written::Lost(error) => {
+                drop(socket);
+                Self::tell_transport(slf, os_error(py, &error))
+            }
+        }
+    }
+
+    fn write(&self, py: Python<'_>) -> PyResult<Written> {
+        let Some(io) = &self.io else { return Ok(Written::All) };
+        let mut connection = self.connection.bind(py).try_borrow_mut()?;
+        let output = connection.core.output();
+        if output.is_empty() {
+            return Ok(Written::All);
+        }
+        match io.send(output) {
+            Ok(length) => {
+                if let Some(buffer) = connection.core.written(length) {
+                    spare::give(buffer);
+                }
+                Ok(if connection.core.buffered() == 0 { Written::All } else { Written::Refused })
+            }
+            Err(error) => Ok(Written::Lost(error)),
+        }
+    }
+
+    /// The connection ended: in order, or by this error.
+    pub(crate) fn tell_transport(slf: &Bound<'_, Self>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(transport) = slf.try_borrow()?.transport.as_ref().map(|one| one.clone_ref(py)) else {
+            return Ok(());
+        };
+        transport.bind(py).call_method1(intern!(py, "ended"), (error,)).map(drop)
+    }
+
+    /// Queues the answer to a request, and writes it if much has come together or nothing runs any more. False where
+    /// the link has to see to it: nothing was done.
+    pub(crate) fn answer(
+        slf: &Bound<'_, Self>,
+        message: &Bound<'_, SecureMessage>,
+        reply: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
+        let py = slf.py();
+        let socket = slf.try_borrow()?;
+        let mut connection = socket.connection.bind(py).try_borrow_mut()?;
+        let Some(response) = response(reply)?.filter(|_| !connection.watched) else { return Ok(false) };
+        let message = message.get();
+        let (id, task_id) = (message.id.to_str(py)?, message.task_id.to_str(py)?);
+        connection.lend_buffer();
+        if connection.core.send_response(id, task_id, response).is_err() {
+            return Ok(false);
+        }
+        connection.running = connection.running.saturating_sub(1);
+        let done = connection.running == 0 || connection.core.buffered() >= FLUSH_AT;
+        drop(connection);
+        let unflushed = socket.unflushed;
+        drop(socket);
+        if done {
+            Self::flush(slf)?;
+        } else if !unflushed {
+            Self::flush_soon(slf)?;
+        }
+        Ok(true)
+    }
+}
+
+#[pymethods]
+impl Socket {
+    /// Who is told of what is rare: `drained()` and `ended(error)`. Reading begins.
+    fn start(slf: &Bound<'_, Self>, transport: Py<PyAny>) -> PyResult<()> {
+        slf.try_borrow_mut()?.transport = Some(transport);
+        Self::set_reading(slf, true)
+    }
+
+    /// Read, or do not.
+    fn set_reading(slf: &Bound<'_, Self>, reading: bool) -> PyResult<()> {
+        let mut socket = slf.try_borrow_mut()?;
+        let interest = Interest { read: reading, ..socket.interest };
+        socket.watch(slf.py(), interest)
+    }
+
+    /// What `ask` needs to know of its client.
+    ///
+    /// Args:
+    ///     max_pending: messages in flight at most.
+    ///     read_timeout: seconds to wait for an answer; infinity for no limit.
+    fn limit(&mut self, max_pending: usize, read_timeout: f64) {
+        (self.max_pending, self.read_timeout) = (max_pending, read_timeout);
+    }
+
+    /// Send a request, if nothing at all stands in its way.
+    ///
+    /// Returns:
+    ///     The future of its answer; None where something does, and whoever asks has to look closer: the kernel
+    ///     refuses bytes, `max_pending` is reached, another loop is running, it is no message, or the time for an
+    ///     answer ends before the link is looked at anyway.
+    ///
+    /// Raises:
+    ///     ClosedError: after a close frame was sent or received.
+    ///     DuplicateIdError: while another message with this id is in flight.
+    ///     MessageTooBigError: over the limit.
+    fn ask<'py>(slf: &Bound<'py, Self>, message: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let Ok(message) = message.cast_exact::<SecureMessage>() else { return Ok(None) };
+        let socket = slf.try_borrow()?;
+        let pending = socket.connection.bind(py).try_borrow()?.core.pending();
+        if socket.blocked || socket.io.is_none() || pending >= socket.max_pending {
+            return Ok(None);
+        }
+        let Some(now) = socket.poller.bind(py).try_borrow()?.time_in_loop(py)? else { return Ok(None) };
+        let deadline = now + socket.read_timeout;
+        if deadline < socket.due {
+            return Ok(None);
+        }
+        drop(socket);
+        Self::send(slf, message, deadline).map(Some)
+    }
+
+    /// Send a request now if it is alone in flight or much has come together, else with its batch.
+    ///
+    /// Args:
+    ///     message: the request.
+    ///     deadline: when `Connection.expire` gives up on it; infinity for never.
+    ///
+    /// Returns:
+    ///     The future of its answer.
+    ///
+    /// Raises:
+    ///     ClosedError: after a close frame was sent or received.
+    ///     DuplicateIdError: while another message with this id is in flight.
+    ///     MessageTooBigError: over the limit.
+    fn send<'py>(
+        slf: &Bound<'py, Self>,
+        message: &Bound<'py, SecureMessage>,
+        deadline: f64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let socket = slf.try_borrow()?;
+        let future = FUTURE.import(py, "asyncio", "Future")?.call((), Some(socket.of_loop.bind(py)))?;
+        let value = message.get();
+        let request = value.request(py)?;
+        let call = Call { waiter: future.clone().unbind(), id: value.id.clone_ref(py) };
+        let mut connection = socket.connection.bind(py).try_borrow_mut()?;
+        connection.lend_buffer();
+        let sent = connection.core.send_message(&request, call, deadline);
+        let alone = connection.core.pending() == 1;
+        let full = connection.core.buffered() >= FLUSH_AT;
+        drop(connection);
+        sent.map_err(|error| send_error(py, error, Some(value.id.bind(py))))?;
+        let (blocked, unflushed) = (socket.blocked, socket.unflushed);
+        drop(socket);
+        if (alone || full) && !blocked {
+            Self::flush(slf)?;
+        } else if !unflushed {
+            Self::flush_soon(slf)?;
+        }
+        Ok(future)
+    }
+
+    /// Write what the core has queued, unless the kernel takes nothing now. What it refuses waits in the core, the
+    /// link's `pause_writing` is called, and the transport's `drained` when it is gone.
+    pub(crate) fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut socket = slf.try_borrow_mut()?;
+        socket.unflushed = false;
+        if socket.blocked {
+            return Ok(());
+        }
+        match socket.write(py)? {
+            Written::All => Ok(()),
+            Written::Refused => {
+                socket.blocked = true;
+                let interest = Interest { write: true, ..socket.interest };
+                socket.watch(py, interest)?;
+                let link = socket.link.as_ref().map(|link| link.clone_ref(py));
+                drop(socket);
+                match link {
+                    Some(link) => link.bind(py).call_method0(intern!(py, "pause_writing")).map(drop),
+                    None => Ok(()),
+                }
+            }
+            Written::Lost(error) => {
+                drop(socket);
+                Self::tell_transport(slf, os_error(py, &error))
+            }
+        }
+    }
+
+    /// Flush when the batch at hand is worked through, or in the loop's next round: one write for many frames.
+    pub(crate) fn flush_soon(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut socket = slf.try_borrow_mut()?;
+        if socket.unflushed {
+            return Ok(());
+        }
+        socket.unflushed = true;
+        let poller = socket.poller.clone_ref(slf.py());
+        drop(socket);
+        Poller::flush_later(poller.bind(slf.py()), slf)
+    }
+
+    /// Tell the peer that nothing more will come.
+    fn shut_writing(&self) {
+        if let Some(io) = &self.io {
+            // A connection that is lost already is found out by the next read.
+            let _ = io.shut_writing();
+        }
+    }
+
+    /// Close the descriptor, now; what was not written is lost.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let mut socket = slf.try_borrow_mut()?;
+        let watched = socket.watch(py, Interest { read: false, write: false });
+        let io = socket.io.take();
+        let (link, transport) = (socket.link.take(), socket.transport.take());
+        let (poller, token) = (socket.poller.clone_ref(py), socket.token);
+        drop(socket);
+        drop((io, link, transport));
+        poller.bind(py).try_borrow_mut()?.remove(token);
+        watched
+    }
+
+    /// Whether `close` was called.
+    #[getter]
+    fn closed(&self) -> bool {
+        self.io.is_none()
+    }
+
+    /// The descriptor; -1 when it is closed.
+    fn fileno(&self) -> i32 {
+        use std::os::fd::{AsFd, AsRawFd};
+        self.io.as_ref().map_or(-1, |io| io.as_fd().as_raw_fd())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.poller)?;
+        visit.call(&self.of_loop)?;
+        visit.call(&self.connection)?;
+        visit.call(&self.link)?;
+        visit.call(&self.transport)
+    }
+
+    fn __clear__(&mut self) {
+        self.link = None;
+        self.transport = None;
+    }
+}
+
+/// What the sockets of one batch share.
+pub(crate) struct Round<'py> {
+    /// Bytes of one read.
+    pub(crate) scratch: &'py mut [u8],
+    /// The core's own.
+    pub(crate) buffer: &'py mut Vec<u8>,
+    /// The loop's time.
+    pub(crate) now: Bound<'py, PyAny>,
+    /// No task is running: those that wait can be stepped at once.
+    pub(crate) may_step: bool,
+}
+
+/// Who can be stepped now, and everything that is no answer.
+type Sorted<'py> = (Vec<Sleeper<'py>>, Option<Bound<'py, PyList>>);
+
+/// Gives answers to the futures that wait for them.
+fn sorted(py: Python<'_>, received: Vec<Received>) -> PyResult<Sorted<'_>> {
+    let mut sleepers = Vec::with_capacity(received.len());
+    let mut values = Vec::new();
+    for item in received {
+        match item {
+            Received::Answer(future, response) => {
+                let response: Bound<'_, Response> = Bound::new(py, response)?;
+                sleepers.extend(settle(future.into_bound(py), &response)?);
+            }
+            other => values.push(object(py, other)?),
+        }
+    }
+    let values = if values.is_empty() { None } else { Some(PyList::new(py, values)?) };
+    Ok((sleepers, values))
+}
+
+/// The OSError subclass that Python has for it.
+fn os_error(py: Python<'_>, error: &std::io::Error) -> Option<Py<PyAny>> {
+    let number = error.raw_os_error().unwrap_or_default();
+    let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,))).ok()?;
+    py.get_type::<PyOSError>().call1((number, text)).ok().map(Bound::unbind)
+}
+
+static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Bytes of output at which a batch is written before it is finished (`aio/link.py`).
+pub(crate) const FLUSH_AT: usize = 8 * 1024;
