@@ -24,5 +24,5 @@ round, between neighbours, and the median of these ratios is what is printed.
 ===============  ====================================================================
 
 A further peer is a module in ``peers/`` and its line in `bench.peers.PEERS`; a further shape is a line in
-`bench.shapes.SHAPES`.
+`bench.shapes.SHAPES`. Instructions, which do not drift as seconds do: `bench.instructions` (``make counts``).
 """
