@@ -9,6 +9,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+COUNTS_ARGS ?=
 
 BIN := $(VENV)/bin
 MODE := $(or $(SAGE_WS_BUILD),auto)
@@ -22,7 +23,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines interop bench lint docs stub clean
+.PHONY: help demo test test-short rust-lines interop bench counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -31,6 +32,7 @@ help:
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make bench       side by side with websockets, HTTP and gRPC"
+	@echo "make counts      instructions of each message, beside what was recorded; needs valgrind"
 	@echo "make lint        style, types, import rules, the stub"
 	@echo "make docs        the documentation, into site/"
 	@echo "make stub        the extension's types, written anew"
@@ -117,6 +119,9 @@ interop-%:
 # ── figures ────────────────────────────────────────────────────────────────────────────
 bench: $(VENV)/.ready-bench.$(MODE)
 	$(BIN)/python -m pytest -c bench/pytest.ini bench $(BENCH_ARGS)
+
+counts: $(VENV)/.ready-test.$(MODE)
+	$(BIN)/python -m bench.instructions $(COUNTS_ARGS)
 
 # ── checks ─────────────────────────────────────────────────────────────────────────────
 lint: $(VENV)/.ready-lint.$(MODE)
