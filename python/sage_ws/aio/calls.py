@@ -51,8 +51,7 @@ class ClientLink(Link):
     def _ask_awake(self, message: SecureMessage) -> asyncio.Future[Response] | None:
         """With ``busy_poll``: the answer shall not find the process asleep."""
         assert self.socket is not None
-        assert self._settings.busy_poll is not None
-        self._hub.stay_awake(self._settings.busy_poll)
+        self.stay_awake()
         return cast("asyncio.Future[Response] | None", self.socket.ask(message))
 
     def _ask(self, message: SecureMessage) -> asyncio.Future[Response] | None:

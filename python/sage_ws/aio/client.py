@@ -321,6 +321,8 @@ class Client:
         link, turns = self._link, self._turns
         is_free = link is not None and self._state is _OPEN and not turns.line and not turns.granted
         self._ask = link.asking if link is not None and is_free else _no_way
+        if link is not None:  # answers make room, or end a drain: both want to hear of them
+            link.connection.watched = bool(turns.line) or self._state is State.DRAINING
 
     async def _leave(
         self, message: SecureMessage, timeout: Seconds | Unset, idempotent: bool
@@ -379,6 +381,8 @@ class Client:
             raise ClosedError(f"the client is {'closed' if self._state is State.CLOSED else 'draining'}")
         self._dial_if_needed()
         self._ask = _no_way
+        if self._link is not None:
+            self._link.connection.watched = True
         try:
             await self._turns.wait(front=front)
         except asyncio.CancelledError:

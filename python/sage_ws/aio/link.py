@@ -158,6 +158,7 @@ class Link(asyncio.Protocol):
         if direct is not None:
             self._transport = direct
             self.socket = direct.socket
+            self.socket.busy_poll = self._settings.busy_poll is not None
         else:
             self._transport = transport
             if greeting:
@@ -227,7 +228,7 @@ class Link(asyncio.Protocol):
         """One read of the socket: through the core in one call, values to the owner, replies out."""
         self._last_received = self._time()
         if self._settings.busy_poll is not None:
-            self._hub.stay_awake(self._settings.busy_poll)
+            self.stay_awake()
         connection = self.connection
         values = connection.receive_data(data)
         if values:
@@ -235,11 +236,11 @@ class Link(asyncio.Protocol):
         if connection.buffered:
             self.flush()
 
-    def values_received(self, values: list[Any] | None, now: float) -> None:
-        """One read of a direct socket: what it completed, but for the answers, whose waiters have them."""
-        self._last_received = now
-        if self._settings.busy_poll is not None:
-            self._hub.stay_awake(self._settings.busy_poll)
+    def values_received(self, values: list[Any] | None) -> None:
+        """What the native core has not dealt with, of one read: no answers, and seldom requests.
+
+        While the connection is ``watched`` it is called for each read, with all requests.
+        """
         self._take(values)
 
     def eof_received(self) -> None:
@@ -260,6 +261,16 @@ class Link(asyncio.Protocol):
                 if not waiter.done():
                     waiter.set_exception(ConnectionError(text))
             self._pings.clear()
+
+    def stay_awake(self) -> None:
+        """There is traffic, and ``busy_poll`` is set."""
+        self._hub.stay_awake(self._settings.busy_poll or 0.0)
+
+    def _heard(self) -> float:
+        """Loop time at which the peer gave its last sign of life."""
+        if self.socket is None:
+            return self._last_received
+        return max(self._last_received, self.socket.last_received)
 
     def pause_reading(self) -> None:
         """Stop reading, and with it the watch for silence."""
@@ -458,11 +469,12 @@ class Link(asyncio.Protocol):
         if interval is None or not self._reading:
             return inf
         # Any byte is life: a peer that sends a long message cannot put a pong in the middle of a frame.
-        if timeout is not None and self._last_ping > self._last_received:
+        heard = self._heard()
+        if timeout is not None and self._last_ping > heard:
             if now >= self._last_ping + timeout:
                 self.fail(1011, "ping timeout")
             return self._last_ping + timeout
-        due = max(self._last_received, self._last_ping) + interval
+        due = max(heard, self._last_ping) + interval
         if now < due:
             return due
         self._last_ping = now

@@ -97,6 +97,12 @@ class ServerLink(Link):
         self._waiting: deque[tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
 
+    def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
+        """Take over; over a direct socket the native core hands requests to the workers by itself."""
+        super().start(transport, received, greeting)
+        if self.socket is not None:
+            self._workers.serve(self.socket, self.settings.max_concurrency)
+
     # ── in ────────────────────────────────────────────────────────────────────────────
 
     def _take(self, values: list[Any] | None) -> None:
@@ -196,9 +202,10 @@ class ServerLink(Link):
         timeout = self.settings.read_timeout
         if timeout is None or not self._reading:
             return inf
-        if now >= self._last_received + timeout:
+        due = self._heard() + timeout
+        if now >= due:
             self.fail(1011, "read timeout")
-        return self._last_received + timeout
+        return due
 
     # ── out ───────────────────────────────────────────────────────────────────────────
 

@@ -27,6 +27,7 @@ from sage_ws.handler import INTERNAL_ERROR, failure, settle
 from sage_ws.message import Reply, Response, SecureMessage
 
 if TYPE_CHECKING:
+    from sage_ws._core import Socket
     from sage_ws.aio.serving import ServerLink
     from sage_ws.handler import Handler
 
@@ -61,14 +62,17 @@ class Workers:
         self._hub = hub_of(loop)
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._summoned = False
 
     def submit(self, link: ServerLink, messages: list[SecureMessage]) -> None:
         """Hand in requests; their handlers run when the batch at hand is worked through."""
         self._dispatch.submit(link, link.socket, messages)
-        if not self._summoned:
-            self._summoned = True
+        if not self._dispatch.summoned:
+            self._dispatch.summoned = True
             self._hub.call_later(self._summon)
+
+    def serve(self, socket: Socket, max_concurrency: int) -> None:
+        """Have the native core hand in what comes over a direct socket."""
+        socket.serve(self._dispatch, self._summon, max_concurrency)
 
     def _summon(self) -> None:
         """Wake a worker for what is ready, or start one."""
@@ -106,9 +110,9 @@ class Workers:
     def _rest(self) -> None:
         """This worker takes nothing more: what is answered leaves, what is ready gets another worker."""
         self._dispatch.flush()
-        self._summoned = False
+        self._dispatch.summoned = False
         if self._dispatch and not self._loop.is_closed():
-            self._summoned = True
+            self._dispatch.summoned = True
             self._summon()
 
     async def _run_ready(self, task: asyncio.Task[None]) -> None:

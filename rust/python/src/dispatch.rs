@@ -31,6 +31,9 @@ pub(crate) struct Dispatch {
     takes_call: bool,
     context: Py<PyAny>,
     ready: VecDeque<Request>,
+    /// A worker was called for what is ready.
+    #[pyo3(get, set)]
+    summoned: bool,
     /// Links with answers that no batch has taken along yet.
     unflushed: Vec<Py<PyAny>>,
 }
@@ -64,7 +67,7 @@ enum Outcome<'py> {
 impl Dispatch {
     #[new]
     const fn new(handler: Py<PyAny>, takes_call: bool, context: Py<PyAny>) -> Self {
-        Self { handler, takes_call, context, ready: VecDeque::new(), unflushed: Vec::new() }
+        Self { handler, takes_call, context, ready: VecDeque::new(), summoned: false, unflushed: Vec::new() }
     }
 
     /// Requests come in.
@@ -181,6 +184,21 @@ impl Dispatch {
 }
 
 impl Dispatch {
+    /// Requests that came over a direct socket; returns whether a worker is to be called.
+    pub(crate) fn take(
+        &mut self,
+        link: &Bound<'_, PyAny>,
+        socket: &Bound<'_, PyAny>,
+        messages: impl Iterator<Item = Py<SecureMessage>>,
+    ) -> bool {
+        self.ready.extend(messages.map(|message| Request {
+            link: link.clone().unbind(),
+            socket: Some(socket.clone().unbind()),
+            message,
+        }));
+        !std::mem::replace(&mut self.summoned, true)
+    }
+
     /// Over a direct socket the core takes the answer from here; else the link does.
     fn answer(
         slf: &Bound<'_, Self>,

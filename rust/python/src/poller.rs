@@ -126,10 +126,10 @@ impl Poller {
                     Self::isolate(slf, &socket, error)?;
                 }
             }
-            Self::end_batch(slf)?;
-            if ready.len() < sage_ws_io::BATCH {
+            if ready.is_empty() {
                 break;
             }
+            Self::end_batch(slf)?;
         }
         Ok(())
     }
@@ -209,7 +209,7 @@ impl Poller {
     /// Args:
     ///     fd: the socket's descriptor.
     ///     connection: what it feeds.
-    ///     link: gets its values, by `values_received(values, now)`, and is told to `pause_writing()`.
+    ///     link: gets its values, by `values_received(values)`, and is told to `pause_writing()`.
     ///
     /// Raises:
     ///     OSError: it is no descriptor, or the process has no more of them.
@@ -253,8 +253,8 @@ impl Poller {
         scratch.resize(SCRATCH, 0);
         let mut buffer = spare::take();
         let outcome = (|| {
-            let now = event_loop.bind(py).call_method0(intern!(py, "time"))?;
-            slf.try_borrow_mut()?.now = now.extract()?;
+            let now = event_loop.bind(py).call_method0(intern!(py, "time"))?.extract()?;
+            slf.try_borrow_mut()?.now = now;
             let may_step = current_task(py)?.is_none();
             let mut round = Round { scratch: &mut scratch, buffer: &mut buffer, now, may_step };
             Self::work(slf, &mut round, &mut ready)
@@ -271,7 +271,7 @@ impl Poller {
     }
 
     /// Call back at the end of the batch at hand, where no task runs; else in the loop's next round.
-    fn call_later(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+    pub(crate) fn call_later(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
         let mut poller = slf.try_borrow_mut()?;
         if poller.polling {
             poller.later.push(callback);

@@ -9,11 +9,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyType};
 use sage_ws_io::{Interest, Token};
 
 use crate::connection::{Connection, response};
 use crate::delivery::{Call, Delivery, Received, object};
+use crate::dispatch::Dispatch;
 use crate::errors::send_error;
 use crate::message::SecureMessage;
 use crate::poller::Poller;
@@ -38,9 +39,18 @@ pub(crate) struct Socket {
     unflushed: bool,
     max_pending: usize,
     read_timeout: f64,
+    /// Where a server's requests go that nothing stands in the way of, what calls a worker, and how many run at once.
+    dispatch: Option<(Py<Dispatch>, Py<PyAny>)>,
+    max_concurrency: usize,
     /// Loop time at which the link is looked at.
     #[pyo3(get, set)]
     due: f64,
+    /// The link is to be told of each read, to `stay_awake()`.
+    #[pyo3(get, set)]
+    busy_poll: bool,
+    /// Loop time at which bytes came last.
+    #[pyo3(get, set)]
+    last_received: f64,
 }
 
 /// What a write came to.
@@ -72,7 +82,11 @@ impl Socket {
             unflushed: false,
             max_pending: 0,
             read_timeout: f64::INFINITY,
+            dispatch: None,
+            max_concurrency: 0,
             due: f64::INFINITY,
+            busy_poll: false,
+            last_received: f64::NEG_INFINITY,
         }
     }
 
@@ -88,7 +102,9 @@ impl Socket {
     pub(crate) fn readable(slf: &Bound<'_, Self>, round: &mut Round<'_>) -> PyResult<()> {
         let py = slf.py();
         let mut delivery = Delivery::new(py);
-        let socket = slf.try_borrow()?;
+        let mut socket = slf.try_borrow_mut()?;
+        socket.last_received = round.now;
+        let is_busy = socket.busy_poll;
         let Some(io) = socket.io.as_ref().filter(|_| socket.interest.read) else { return Ok(()) };
         let length = match io.receive(round.scratch) {
             Ok(None) => return Ok(()),
@@ -105,17 +121,66 @@ impl Socket {
         let mut connection = socket.connection.bind(py).try_borrow_mut()?;
         connection.core.receive_data(&round.scratch[..length], round.buffer, &mut delivery);
         let replied = connection.core.buffered() > 0;
+        let watched = connection.watched || socket.blocked;
         drop(connection);
         drop(socket);
-        let (sleepers, values) = sorted(py, delivery.received())?;
+        if is_busy {
+            Self::call_link(slf, intern!(py, "stay_awake"))?;
+        }
+        let mut received = delivery.received();
+        if !watched {
+            received = Self::dispatch(slf, received)?;
+        }
+        let (sleepers, values) = sorted(py, received)?;
         // The link first: whoever is stepped shall see a connection that ends as one that has.
-        let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(py));
-        let taken = link.map_or(Ok(()), |link| {
-            link.bind(py).call_method1(intern!(py, "values_received"), (values, &round.now)).map(drop)
-        });
-        step_all(&sleepers, round.may_step && taken.is_ok())?;
-        taken?;
+        let told = if watched || values.is_some() { Self::tell_link(slf, values) } else { Ok(()) };
+        step_all(&sleepers, round.may_step && told.is_ok())?;
+        told?;
         if replied { Self::flush(slf) } else { Ok(()) }
+    }
+
+    /// Requests that nothing stands in the way of go to the workers from here: all of them, or none. Gives back what
+    /// is for the link.
+    fn dispatch(slf: &Bound<'_, Self>, received: Vec<Received>) -> PyResult<Vec<Received>> {
+        let py = slf.py();
+        let socket = slf.try_borrow()?;
+        let Some(((dispatch, summon), link)) = socket.dispatch.as_ref().zip(socket.link.as_ref()) else {
+            return Ok(received);
+        };
+        let mut connection = socket.connection.bind(py).try_borrow_mut()?;
+        let running = connection.running + received.len();
+        let only_requests = received.iter().all(|one| matches!(one, Received::Message(_)));
+        if received.is_empty() || !only_requests || running > socket.max_concurrency {
+            return Ok(received);
+        }
+        connection.running = running;
+        drop(connection);
+        let (dispatch, summon, link) = (dispatch.clone_ref(py), summon.clone_ref(py), link.clone_ref(py));
+        let poller = socket.poller.clone_ref(py);
+        drop(socket);
+        let mut messages = Vec::with_capacity(received.len());
+        for one in received {
+            if let Received::Message(message) = one {
+                messages.push(Py::new(py, message)?);
+            }
+        }
+        if dispatch.bind(py).try_borrow_mut()?.take(link.bind(py), slf.as_any(), messages.into_iter()) {
+            Poller::call_later(poller.bind(py), summon)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn call_link(slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) -> PyResult<()> {
+        let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(slf.py()));
+        link.map_or(Ok(()), |link| link.bind(slf.py()).call_method0(method).map(drop))
+    }
+
+    fn tell_link(slf: &Bound<'_, Self>, values: Option<Bound<'_, PyList>>) -> PyResult<()> {
+        let py = slf.py();
+        let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(py));
+        link.map_or(Ok(()), |link| {
+            link.bind(py).call_method1(intern!(py, "values_received"), (values,)).map(drop)
+        })
     }
 
     /// The kernel takes bytes again.
@@ -218,6 +283,17 @@ impl Socket {
         socket.watch(slf.py(), interest)
     }
 
+    /// Hand requests to a server's workers, as long as the connection is not watched.
+    ///
+    /// Args:
+    ///     dispatch: the workers' requests.
+    ///     summon: calls a worker.
+    ///     max_concurrency: requests of this connection that run at once.
+    fn serve(&mut self, dispatch: Py<Dispatch>, summon: Py<PyAny>, max_concurrency: usize) {
+        self.dispatch = Some((dispatch, summon));
+        self.max_concurrency = max_concurrency;
+    }
+
     /// What `ask` needs to know of its client.
     ///
     /// Args:
@@ -311,12 +387,8 @@ impl Socket {
                 socket.blocked = true;
                 let interest = Interest { write: true, ..socket.interest };
                 socket.watch(py, interest)?;
-                let link = socket.link.as_ref().map(|link| link.clone_ref(py));
                 drop(socket);
-                match link {
-                    Some(link) => link.bind(py).call_method0(intern!(py, "pause_writing")).map(drop),
-                    None => Ok(()),
-                }
+                Self::call_link(slf, intern!(py, "pause_writing"))
             }
             Written::Lost(error) => {
                 drop(socket);
@@ -351,10 +423,11 @@ impl Socket {
         let mut socket = slf.try_borrow_mut()?;
         let watched = socket.watch(py, Interest { read: false, write: false });
         let io = socket.io.take();
-        let (link, transport) = (socket.link.take(), socket.transport.take());
+        let (link, transport, dispatch) =
+            (socket.link.take(), socket.transport.take(), socket.dispatch.take());
         let (poller, token) = (socket.poller.clone_ref(py), socket.token);
         drop(socket);
-        drop((io, link, transport));
+        drop((io, link, transport, dispatch));
         poller.bind(py).try_borrow_mut()?.remove(token);
         watched
     }
@@ -376,23 +449,28 @@ impl Socket {
         visit.call(&self.of_loop)?;
         visit.call(&self.connection)?;
         visit.call(&self.link)?;
+        if let Some((dispatch, summon)) = &self.dispatch {
+            visit.call(dispatch)?;
+            visit.call(summon)?;
+        }
         visit.call(&self.transport)
     }
 
     fn __clear__(&mut self) {
         self.link = None;
         self.transport = None;
+        self.dispatch = None;
     }
 }
 
 /// What the sockets of one batch share.
-pub(crate) struct Round<'py> {
+pub(crate) struct Round<'a> {
     /// Bytes of one read.
-    pub(crate) scratch: &'py mut [u8],
+    pub(crate) scratch: &'a mut [u8],
     /// The core's own.
-    pub(crate) buffer: &'py mut Vec<u8>,
+    pub(crate) buffer: &'a mut Vec<u8>,
     /// The loop's time.
-    pub(crate) now: Bound<'py, PyAny>,
+    pub(crate) now: f64,
     /// No task is running: those that wait can be stepped at once.
     pub(crate) may_step: bool,
 }
@@ -427,4 +505,4 @@ fn os_error(py: Python<'_>, error: &std::io::Error) -> Option<Py<PyAny>> {
 static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Bytes of output at which a batch is written before it is finished (`aio/link.py`).
-pub(crate) const FLUSH_AT: usize = 8 * 1024;
+pub(crate) const FLUSH_AT: usize = 16 * 1024;
