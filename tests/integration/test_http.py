@@ -84,6 +84,8 @@ def serve_bytes(stack: AsyncExitStack) -> ServeBytes:
                 else:
                     writer.write(answer)
                     await writer.drain()
+            except asyncio.IncompleteReadError:
+                pass  # whoever dialled had no time left to ask
             finally:
                 writer.close()
 
