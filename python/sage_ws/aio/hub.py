@@ -52,10 +52,12 @@ class Hub:
         "_timer",
         "_watched",
         "loop",
+        "time",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.time = loop.time
         self._pid = os.getpid()
         self._buckets: dict[float, set[Timed]] = {}
         self._keys: list[float] = []

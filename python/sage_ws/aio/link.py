@@ -121,8 +121,8 @@ class Link(asyncio.Protocol):
         self.connection = connection
         self._settings = settings
         self._loop = loop
-        self._time = loop.time
         self._hub = hub_of(loop)
+        self._time = self._hub.time  # one bound method for all
         self._transport = cast("asyncio.Transport | DirectTransport", None)
         self.socket: Socket | None = None
         self._closed: asyncio.Future[None] | None = None

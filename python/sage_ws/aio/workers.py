@@ -60,6 +60,7 @@ class Workers:
         self._limit = limit
         self._loop = loop
         self._hub = hub_of(loop)
+        self._call = self._summon  # one bound method for all sockets
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,7 +73,7 @@ class Workers:
 
     def serve(self, socket: Socket, max_concurrency: int) -> None:
         """Have the native core hand in what comes over a direct socket."""
-        socket.serve(self._dispatch, self._summon, max_concurrency)
+        socket.serve(self._dispatch, self._call, max_concurrency)
 
     def _summon(self) -> None:
         """Wake a worker for what is ready, or start one."""
