@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
@@ -318,6 +322,74 @@ def opening_request() -> Callable[..., bytes]:
 def opening_answer() -> Callable[[bytes], bytes]:
     """``opening_answer(head)``: the 101 to a request's head."""
     return accepting
+
+
+class Program:
+    """A process that runs some Python, and what it and its children print."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.port = 0
+        self._lines: list[str] = []
+
+    async def line(self, containing: str) -> str:
+        """The next line with this text; lines that came before it wait for their turn."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(2 * PATIENCE):
+            while True:
+                for line in self._lines:
+                    if containing in line:
+                        self._lines.remove(line)
+                        return line
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"it ended without saying {containing!r}, but {self._lines}"
+                self._lines.append(line.strip())
+
+    async def rest(self) -> list[str]:
+        """What nobody has asked for, when the last process that could print something has ended."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(2 * PATIENCE):
+            rest = (await self.process.stdout.read()).decode()
+        return [*self._lines, *rest.splitlines()]
+
+    async def serving(self) -> None:
+        """Wait until it says where it serves."""
+        self.port = int((await self.line("serving on")).rpartition(":")[2])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit code."""
+        return await asyncio.wait_for(self.process.wait(), 2 * PATIENCE)
+
+
+@pytest.fixture
+async def start_program() -> AsyncIterator[Callable[..., Awaitable[Program]]]:
+    """``program = await start_program(code)``: Python in a process group of its own, killed at the end."""
+    started: list[Program] = []
+
+    async def start(code: str) -> Program:
+        program = Program(
+            await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                code,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        )
+        started.append(program)
+        return program
+
+    yield start
+    for program in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        await program.rest()
+        await program.process.wait()
 
 
 @pytest.fixture

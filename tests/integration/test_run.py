@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -39,50 +39,16 @@ print("returned", flush=True)
 """
 
 
-class Process:
-    """The program above, started; ``line`` is what it prints next."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.port = 0
-
-    async def line(self, containing: str) -> str:
-        assert self.process.stdout is not None
-        async with asyncio.timeout(20):
-            while line := (await self.process.stdout.readline()).decode():
-                if containing in line:
-                    return line.strip()
-        raise AssertionError(f"it ended without saying {containing!r}")
-
-    def signal(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    async def ended(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), 20)
-
-
 @pytest.fixture
-async def program() -> AsyncIterator[Callable[..., Awaitable[Process]]]:
-    started: list[Process] = []
+def program(start_program: Any) -> Callable[..., Awaitable[Any]]:
+    """``await program(options)``: the program above, serving."""
 
-    async def start(options: str = "{}") -> Process:
-        process = Process(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-c",
-                PROGRAM.replace("OPTIONS", options),
-                stdout=subprocess.PIPE,
-            )
-        )
-        started.append(process)
-        process.port = int((await process.line("serving on")).rpartition(":")[2])
+    async def start(options: str = "{}") -> Any:
+        process = await start_program(PROGRAM.replace("OPTIONS", options))
+        await process.serving()
         return process
 
-    yield start
-    for one in started:
-        if one.process.returncode is None:
-            one.process.kill()
-            await one.process.wait()
+    return start
 
 
 def message(payload: bytes = b"x") -> SecureMessage:
