@@ -72,6 +72,7 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._unix: str | None = None
         self._port: int | None = None
+        self._shares_port = False  # `run` sets it where several processes listen on one port
         self._lifespan: Lifespan | None = None
         self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
@@ -153,6 +154,7 @@ class Server:
             return await loop.create_unix_server(self._make_opening, sock=sock, **options)
         if sock is not None:
             return await loop.create_server(self._make_opening, sock=sock, **options)
+        options["reuse_port"] = self._shares_port
         listener = await loop.create_server(self._make_opening, host, port, **options)
         for _ in range(FREE_PORT_ATTEMPTS):
             ports = {one.getsockname()[1] for one in listener.sockets}
