@@ -297,3 +297,14 @@ def check_timeout(timeout: Seconds | Unset) -> None:
     """
     if timeout is not UNSET:
         _seconds("timeout", timeout)
+
+
+def check_run(path: str | None, workers: int) -> None:
+    """Check what `run` takes besides the options.
+
+    Raises:
+        TypeError: path is no str, or workers no int.
+        ValueError: path does not start with a slash, or there would be no worker.
+    """
+    _path_or_none("path", path)
+    _count("workers", workers)

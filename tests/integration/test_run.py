@@ -182,18 +182,34 @@ def test_a_server_that_is_closed_from_within_ends_it() -> None:
     run(lambda one: None, port=0, lifespan=Around)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("workers", [0, 2, -1, True, 1.0, None])
-def test_more_workers_are_not_built_yet(workers: Any) -> None:
-    with pytest.raises(TypeError, match=r"^workers is not built yet: it takes 1, not "):
-        run(lambda one: None, workers=workers)
+@pytest.mark.parametrize(
+    ("workers", "error", "text"),
+    [
+        (0, ValueError, "workers must be at least 1, not 0"),
+        (-1, ValueError, "workers must be at least 1, not -1"),
+        (True, TypeError, "workers must be an int, not bool"),
+        (2.0, TypeError, "workers must be an int, not float"),
+        (None, TypeError, "workers must be an int, not NoneType"),
+    ],
+)
+def test_a_senseless_number_of_workers_is_refused(workers: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        run(lambda one: None, port=0, workers=workers)
 
 
-def test_a_taken_port_is_an_os_error() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_path_without_a_slash_is_refused_before_anything_runs(workers: int) -> None:
+    with pytest.raises(ValueError, match="path must start with a slash, not 'ws'"):
+        run(lambda one: None, port=0, path="ws", workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_taken_port_is_an_os_error(workers: int) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(OSError, match="."):
-            run(lambda one: None, port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="(?i)address already in use"):
+            run(lambda one: None, port=taken.getsockname()[1], workers=workers)
 
 
 def test_a_wrong_option_is_refused_before_anything_runs() -> None:

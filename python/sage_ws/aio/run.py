@@ -1,16 +1,22 @@
-"""`run`: a server that owns its process: the loop, the signals, the drain at the end."""
+"""`run`: a server that owns its process, or several: the loop, the signals, the drain at the end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 from collections.abc import Callable
 from typing import Unpack
 
+from sage_ws.aio.lifeline import WorkerEnd
 from sage_ws.aio.server import Server
+from sage_ws.aio.shared_port import SharedPort
+from sage_ws.aio.stopping import ENDING, Stop, hear_signals
+from sage_ws.aio.supervisor import Supervisor
 from sage_ws.handler import Handler
-from sage_ws.options import ServerOptions
+from sage_ws.options import ServerOptions, check_run
 
 logger = logging.getLogger("sage_ws.server")
 
@@ -28,30 +34,27 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve_until_signalled(server: Server, host: str | None, port: int, path: str | None) -> None:
-    loop = asyncio.get_running_loop()
-    signalled = asyncio.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, signalled.set)
-        except NotImplementedError:  # Windows: Ctrl-C arrives by the signal module alone
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(signalled.set))
+    stop = Stop()
+    hear_signals(asyncio.get_running_loop(), stop.side())
     await server.start(host, port, path=path)
+    await _serve_until(stop, server, "signalled: draining; a second signal ends it at once")
+
+
+async def _serve_until(stop: Stop, server: Server, farewell: str) -> None:
     try:
         waits = {
-            asyncio.ensure_future(signalled.wait()),
+            asyncio.ensure_future(stop.drain.wait()),
             asyncio.ensure_future(server.wait_closed()),
         }
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if signalled.is_set():
-            logger.info("signalled: draining; a second signal ends it at once")
-            signalled.clear()
-            again = asyncio.ensure_future(signalled.wait())
+        if stop.drain.is_set():
+            logger.info(farewell)
+            cut = asyncio.ensure_future(stop.cut.wait())
             drain = asyncio.ensure_future(server.drain(timeout=DRAIN_TIMEOUT))
-            await asyncio.wait({again, drain}, return_when=asyncio.FIRST_COMPLETED)
-            again.cancel()
+            await asyncio.wait({cut, drain}, return_when=asyncio.FIRST_COMPLETED)
+            cut.cancel()
             drain.cancel()  # it closes on its way out
     finally:
         await server.close()
@@ -76,22 +79,75 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts the drain short.
 
+    With several workers this process serves nothing: it starts them, replaces one that ends, and hands
+    signals on. Each has a server of its own, with connections, limits, `lifespan` and counters of its own.
+
     Args:
         handler: called for each valid request.
         host: address or name to bind; None for all interfaces.
         port: port to bind; 0 for any free one.
         path: serve this path only; None serves every path.
-        workers: processes; not built yet beyond 1.
+        workers: processes that share the port; more than 1 where there is `os.fork`.
         **options: see `ServerOptions`.
 
     Raises:
-        OSError: the address cannot be bound.
-        RuntimeError: called where an event loop runs already.
+        TypeError: the handler, an option, path or workers is of a wrong type.
+        ValueError: one of them makes no sense.
+        OSError: the address cannot be bound, or this platform cannot fork several workers.
+        RuntimeError: called where an event loop runs already, or, with several workers, in another thread
+            than the main one.
+        ChildProcessError: a worker ended before it had served, or not well after a signal.
     """
-    if type(workers) is not int or workers != 1:
-        raise TypeError(f"workers is not built yet: it takes 1, not {workers!r}")
+    check_run(path, workers)
     server = Server(handler, **options)
     if _is_loop_running():
         raise RuntimeError("run() makes its own event loop; where one is running, use serve()")
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve_until_signalled(server, host, port, path))
+    factory = loop_factory()
+    if workers == 1:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_serve_until_signalled(server, host, port, path))
+        return
+    if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+        raise OSError("this platform cannot fork workers that share a port: run one, or several by hand")
+    shared = SharedPort(host, port)
+
+    def work(parent: WorkerEnd) -> int:
+        shared.close()
+        try:
+            own = Server(handler, **options)
+            own._shares_port = True
+            with asyncio.Runner(loop_factory=factory) as runner:
+                runner.run(_serve_as_worker(own, host, shared.number, path, parent))
+        except BaseException as error:  # whatever a lifespan or a handler ends it by
+            logger.exception("this worker failed")
+            parent.say_failed(error)
+            return 1
+        return 0
+
+    close_timeout = server.settings.close_timeout
+    try:
+        Supervisor(
+            work,
+            workers,
+            where=shared.where,
+            drain_time=None if close_timeout is None else DRAIN_TIMEOUT + close_timeout,
+            close_time=close_timeout,
+        ).run()
+    finally:
+        shared.close()
+
+
+async def _serve_as_worker(
+    server: Server, host: str | None, port: int, path: str | None, parent: WorkerEnd
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = Stop()
+    hear_signals(loop, stop.side())
+    parent.attend(loop, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    try:
+        await server.start(host, port, path=path)
+        parent.say_serving()
+        await _serve_until(stop, server, "draining")
+    finally:  # what is said to the whole group now is done already, and must not end it in the middle
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
