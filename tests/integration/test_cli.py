@@ -126,6 +126,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["ping", "ws://"], "host"),
         (["ping", "ws://host", "--count", "0"], "'0' is not a whole number from 1 on"),
         (["serve", "m:h", "--port", "65536"], "'65536' is not a port"),
+        (["serve", "m:h", "--workers", "0"], "'0' is not a whole number from 1 on"),
         (["serve", "m:h", "--path", "ws"], "'ws' does not start with a slash"),
         (["serve", "cli_handlers"], "handler must be MODULE:HANDLER, not 'cli_handlers'"),
         (["serve", "no_such_module:x"], "no module named 'no_such_module', neither here nor installed"),
@@ -430,5 +431,31 @@ def test_serve_from_a_shell_says_where_and_ends_by_ctrl_c(handlers: Path) -> Non
         assert ask(f"ws://127.0.0.1:{listening[1]}/ws").data == b"HI"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_serve_with_workers_says_who_says_what(handlers: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "sage_ws", "serve", "cli_handlers:upper", "--port", "0", "--workers", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=handlers,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)},
+    ) as process:
+        assert process.stderr is not None
+        lines: list[str] = []
+        while "2 workers are serving on" not in "".join(lines[-1:]):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines
+        said = [re.search(r"INFO sage_ws\.server\[(\d+)\]: (.*)", line) for line in lines]
+        says = {(int(one[1]), one[2]) for one in said if one is not None}
+        port = lines[-1].strip().rpartition(":")[2]
+        assert (process.pid, f"2 workers are serving on 127.0.0.1:{port}") in says
+        assert len({pid for pid, text in says if text == f"serving on 127.0.0.1:{port}"} - {process.pid}) == 2
+        assert ask(f"ws://127.0.0.1:{port}/ws").data == b"HI"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in err

@@ -27,6 +27,9 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--path", type=path, metavar="/PATH", help="the only one served, such as /ws; every path by default"
     )
+    parser.add_argument(
+        "--workers", type=count, default=1, metavar="N", help="processes that share the port (1)"
+    )
     parser.add_argument("--max-connections", type=count, metavar="N")
     parser.add_argument("--max-message-size", type=count, metavar="BYTES")
     parser.add_argument("--no-health", action="store_true", help="no answer at /healthz")
@@ -37,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     handler = _find(arguments.handler)
     # The server itself says where it listens, at level INFO.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    name = "%(name)s" if arguments.workers == 1 else "%(name)s[%(process)d]"
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {name}: %(message)s")
     options: ServerOptions = {}
     if arguments.max_connections is not None:
         options["max_connections"] = arguments.max_connections
@@ -45,7 +49,14 @@ def run(arguments: argparse.Namespace) -> int:
         options["max_message_size"] = arguments.max_message_size
     if arguments.no_health:
         options["health_path"] = None
-    run_server(handler, arguments.host, arguments.port, path=arguments.path, **options)
+    run_server(
+        handler,
+        arguments.host,
+        arguments.port,
+        path=arguments.path,
+        workers=arguments.workers,
+        **options,
+    )
     return 0
 
 
