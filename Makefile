@@ -27,7 +27,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
-	@echo "make test        every test on both cores and both loops, with coverage"
+	@echo "make test        every test on both cores, loops and links, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
@@ -56,7 +56,8 @@ demo: $(VENV)/.ready-demo.$(MODE)
 
 # ── tests ──────────────────────────────────────────────────────────────────────────────
 # Each core runs everything on asyncio's loop, and what awaits a socket on uvloop too; what compares
-# the cores runs once. A process for each, two at a time. Conformance and parity are long, measure memory,
+# the cores runs once. Where there is a direct link (the native core on Linux) everything runs on it, and what
+# awaits a socket on uvloop once with it and once without. A process for each, two at a time. Conformance and parity are long, measure memory,
 # and reach no line that nothing else does: coverage would cost them minutes for nothing.
 ON_UVLOOP := $(wildcard tests/integration tests/faults)
 APART := tests/conformance tests/interop tests/parity
@@ -82,7 +83,10 @@ ifeq ($(filter rust,$(CORES)),)
 $(if $(NATIVE),$(error the native extension was built, and is not there))
 $(info no native extension was built: the pure core alone is tested)
 endif
-suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop)
+# Cores that have a direct link, asked of themselves, so that one without it is never tested as if it had.
+DIRECT := $(foreach core,$(CORES),$(shell SAGE_WS_CORE=$(core) $(BIN)/python -c 'import sage_ws._core as c; print(c.name * c.has_poller)'))
+LINK = $(if $(filter $*,$(DIRECT)),direct,loop)
+suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop) $(DIRECT:%=suite-%-uvloop-direct)
 suite-short: $(CORES:%=short-%)
 suite-interop: $(if $(wildcard tests/interop),$(CORES:%=interop-%))
 endif
@@ -97,7 +101,7 @@ suite-parity:
 	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
 
 suite-%-asyncio:
-	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=asyncio $(BIN)/python -m coverage run -m \
+	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=asyncio SAGE_WS_LINK=$(LINK) $(BIN)/python -m coverage run -m \
 		pytest -o cache_dir=.pytest_cache/$*-asyncio $(APART:%=--ignore=%) tests $(PYTEST_ARGS)
 
 suite-%-conformance:
@@ -105,8 +109,12 @@ suite-%-conformance:
 		pytest -o cache_dir=.pytest_cache/$*-conformance tests/conformance $(PYTEST_ARGS)
 
 suite-%-uvloop:
-	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=uvloop $(BIN)/python -m coverage run -m \
+	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=uvloop SAGE_WS_LINK=loop $(BIN)/python -m coverage run -m \
 		pytest -o cache_dir=.pytest_cache/$*-uvloop $(ON_UVLOOP) $(PYTEST_ARGS)
+
+suite-%-uvloop-direct:
+	SAGE_WS_CORE=$* SAGE_WS_TEST_LOOP=uvloop SAGE_WS_LINK=direct $(BIN)/python -m coverage run -m \
+		pytest -o cache_dir=.pytest_cache/$*-uvloop-direct $(ON_UVLOOP) $(PYTEST_ARGS)
 
 short-%:
 	SAGE_WS_CORE=$* $(BIN)/python -m \

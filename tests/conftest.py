@@ -1,7 +1,7 @@
 """What every test stands on: the loop it runs on, the core it runs with, and the traces it may not leave.
 
-``SAGE_WS_CORE`` and ``SAGE_WS_TEST_LOOP`` (``asyncio`` or ``uvloop``) are read once, for the whole
-process: `make test` starts one process for each pair.
+``SAGE_WS_CORE``, ``SAGE_WS_TEST_LOOP`` (``asyncio`` or ``uvloop``) and ``SAGE_WS_LINK`` (``direct`` or
+``loop``) are read once, for the whole process: `make test` starts one process for each set.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import pytest
 from hypothesis import settings
 
 import sage_ws._core
+from sage_ws.aio.link import wants_direct
+from sage_ws.options import ClientSettings
 
 LOOP_VARIABLE = "SAGE_WS_TEST_LOOP"
 SECONDS_TO_END = 1.0
@@ -57,15 +59,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = awaiting
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    del config
+    _link()  # refuses what cannot be, before any test passes on another link than was asked for
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     del config
-    return f"sage_ws: {sage_ws._core.name} core on {', '.join(_loop_factories())}"
+    return f"sage_ws: {sage_ws._core.name} core on {', '.join(_loop_factories())}, {_link()} link"
+
+
+def _link() -> Literal["direct", "loop"]:
+    try:
+        return "direct" if wants_direct(ClientSettings()) else "loop"
+    except ValueError as error:  # SAGE_WS_LINK=direct where it cannot be, or a value that is none
+        raise pytest.UsageError(str(error)) from error
 
 
 @pytest.fixture(scope="session")
 def core() -> Literal["rust", "pure"]:
     """The core that this process runs."""
     return sage_ws._core.name
+
+
+@pytest.fixture(scope="session")
+def link() -> Literal["direct", "loop"]:
+    """How a connection without TLS reaches its socket in this process, where a test says nothing of it."""
+    return _link()
 
 
 @pytest.fixture(autouse=True)

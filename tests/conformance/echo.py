@@ -47,6 +47,8 @@ OPTIONS: dict[str, Any] = {
     "ping_interval": None,
     "keepalive_interval": None,
     "read_timeout": None,
+    # `data_received` feeds the core byte by byte, which only the loop's transport lets it do.
+    "link": "loop",
 }
 
 
@@ -69,8 +71,8 @@ class EchoLink(Link):
         for byte in range(whole, len(data)):
             super().data_received(data[byte : byte + 1])
 
-    def _take(self, values: list[Any]) -> None:
-        for value in values:
+    def _take(self, values: list[Any] | None) -> None:
+        for value in values or ():
             if isinstance(value, (str, bytes)):
                 self._message(value)
             else:
@@ -104,6 +106,9 @@ class EchoServerLink(EchoLink):
     def __init__(self, server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server.settings, loop)
         self._server = server
+
+    def watch_answers(self) -> None:
+        """Nothing to watch: an echo is no answer of a handler."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
