@@ -142,9 +142,13 @@ impl Poller {
             if later.is_empty() {
                 break;
             }
-            for callback in later {
-                if let Err(error) = callback.bind(py).call0() {
-                    Self::report(slf, error, "a callback at the end of a batch failed")?;
+            let mut later = later.into_iter();
+            while let Some(callback) = later.next() {
+                let Err(error) = callback.bind(py).call0() else { continue };
+                if let Err(error) = Self::report(slf, error, "a callback at the end of a batch failed") {
+                    let mut poller = slf.try_borrow_mut()?;
+                    poller.later.splice(..0, later);
+                    return Err(error);
                 }
             }
         }
@@ -289,10 +293,19 @@ impl Poller {
         poller.flush_is_due = false;
         let unflushed = std::mem::take(&mut poller.unflushed);
         drop(poller);
-        for socket in unflushed {
+        let mut unflushed = unflushed.into_iter();
+        while let Some(socket) = unflushed.next() {
             let socket = socket.bind(py);
-            if let Err(error) = Socket::flush(socket) {
-                Self::isolate(slf, socket, error)?;
+            let Err(error) = Socket::flush(socket) else { continue };
+            if let Err(error) = Self::isolate(slf, socket, error) {
+                let mut poller = slf.try_borrow_mut()?;
+                poller.unflushed.splice(..0, unflushed);
+                let polling = poller.polling;
+                drop(poller);
+                if !polling {
+                    Self::put_off(slf)?;
+                }
+                return Err(error);
             }
         }
         Ok(())
