@@ -112,9 +112,10 @@ class Hub:
         try:
             while keys and keys[0] <= now:
                 bucket = buckets[keys[0]]
-                while bucket:
-                    bucket.pop().beat()
-                del buckets[heappop(keys)]
+                if bucket:
+                    bucket.pop().beat()  # may arm for an earlier bucket, which comes first then
+                else:
+                    del buckets[heappop(keys)]
         finally:  # whatever one of them raised, the others are asked
             while keys and not buckets[keys[0]]:
                 del buckets[heappop(keys)]
@@ -138,7 +139,7 @@ class Hub:
         """A direct socket is gone; with the last one the loop lets go of the epoll."""
         if self._watched and self._poller is not None and not len(self._poller):
             self._watched = False
-            if not self.loop.is_closed():
+            if self.is_of_this_process and not self.loop.is_closed():
                 self.loop.remove_reader(self._poller.fileno())
 
     def wake(self, future: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""The native core's `Poller` by itself: socket pairs, and a link and a transport that keep what they are told.
+"""The native core's `Poller` by itself: socket pairs, a link and a transport that keep what they are told.
 
 Which socket is ready, and in what order, is the test's to say here. What comes of it over real connections is
 in tests/integration/test_direct_link.py.
