@@ -119,12 +119,12 @@ def take_over(
     held = told("socket")
     if held is None or told("sslcontext") is not None or transport.get_write_buffer_size():
         return None
-    poller = hub.poller()
-    if poller is None:
-        return None
     try:
+        poller = hub.poller()
+        if poller is None:
+            return None
         socket = poller.add(held.fileno(), connection, link)
-    except OSError:  # no descriptor is left for a second one
+    except OSError:  # no descriptor is left for an epoll, or for a second one of the socket
         hub.socket_closed()
         return None
     try:
