@@ -23,7 +23,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines interop bench counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize interop bench counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
+	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
 	@echo "make bench       side by side with websockets, HTTP and gRPC"
 	@echo "make counts      instructions of each message, beside what was recorded; needs valgrind"
 	@echo "make lint        style, types, import rules, the stub"
@@ -96,6 +97,14 @@ suite-cargo:
 
 rust-lines:
 	@.ci/rust_lines
+
+# Its own target directory, and an explicit target: build scripts and macros are not instrumented.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+sanitize:
+	@if cargo +nightly --version >/dev/null 2>&1; then \
+		CARGO_TARGET_DIR=target/sanitize RUSTFLAGS=-Zsanitizer=address MAKEFLAGS= \
+			cargo +nightly test --quiet --package sage-ws-io --lib --target $(HOST); \
+	else echo "no nightly toolchain: nothing was run under AddressSanitizer"; fi
 
 suite-parity:
 	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)

@@ -485,7 +485,7 @@ class TestOtherProcessesAndLoops:
                 except ClosedError as error:
                     print(type(error).__name__, flush=True)
                 await client.close()
-                for link in server.connections:
+                for link in (client._link, *server.connections):
                     {cut}
             async def after():
                 for _ in range(3):
