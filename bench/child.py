@@ -1,8 +1,13 @@
 """One end of one peer, a process: ``python -m bench.child serve NAME`` or ``… drive NAME``.
 
-Its parent and it speak JSON lines. The server prints ``{"address": …}`` and serves until its stdin ends.
-The client reads rounds to drive from its stdin and prints what came of each. Both end when their parent
-does, for then their stdin ends too.
+Its parent and it speak JSON lines, on stdin and stdout, and both ends stop when their stdin ends:
+
+- the server says ``{"address": …, "loop": …, "versions": {…}}`` and serves; to each line that it gets, it
+  says what it has used: ``{"cpu": seconds, "rss": bytes}``.
+- the client gets ``{"address": …, "wanted": {…}}`` for each round (`bench.shapes.Wanted`) and says what came
+  of it (`bench.shapes.Round`); before that ``{"tick": true}`` when its clock starts, and when it stops.
+
+An end in another language speaks the same lines: this process becomes it, on the core that was chosen.
 """
 
 from __future__ import annotations
@@ -13,10 +18,14 @@ import dataclasses
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from bench.peers import Peer, load
+from bench.driving import drive
+from bench.peer import Program, PythonPeer
+from bench.peers import load
 from bench.shapes import Wanted
 
 
@@ -29,9 +38,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.cpu is not None:
         os.sched_setaffinity(0, {arguments.cpu})
+    peer = load(arguments.peer)
+    if isinstance(peer, Program):
+        command = peer.command(arguments.end)
+        os.execv(command[0], command)
+    assert isinstance(peer, PythonPeer), "there is no third kind"
     end = _serve if arguments.end == "serve" else _drive
-    with asyncio.Runner(loop_factory=_loop_factory(arguments.loop)) as runner:
-        runner.run(end(load(arguments.peer)))
+    with asyncio.Runner(loop_factory=_loop_factory(peer.loop or arguments.loop)) as runner:
+        runner.run(end(peer))
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -46,18 +60,29 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(peer: Peer) -> None:
-    async with peer.serve() as address:
+async def _serve(peer: PythonPeer) -> None:
+    async with peer.ends().serve() as address:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         _say({"address": address, "loop": loop, "versions": peer.versions()})
-        await asyncio.to_thread(sys.stdin.read)
+        while await asyncio.to_thread(sys.stdin.readline):
+            _say({"cpu": time.process_time(), "rss": _resident()})
 
 
-async def _drive(peer: Peer) -> None:
+async def _drive(peer: PythonPeer) -> None:
+    connect = peer.ends().connect
     while line := await asyncio.to_thread(sys.stdin.readline):
         asked = json.loads(line)
-        got = await peer.drive(asked["address"], Wanted.from_json(asked["wanted"]))
+        wanted = Wanted.from_json(asked["wanted"])
+        got = await drive(connect, asked["address"], wanted, lambda: _say({"tick": True}))
         _say(dataclasses.asdict(got))
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has in use; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
 
 
 def _say(fields: dict[str, Any]) -> None:

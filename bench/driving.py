@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from itertools import cycle
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from bench.message import payloads
 from bench.shapes import Round, Wanted
@@ -16,8 +17,10 @@ Ask: TypeAlias = Callable[[bytes], Awaitable[None]]
 """Sends a fresh message with this payload, awaits its answer and checks it."""
 Connect: TypeAlias = Callable[[str, int], AbstractAsyncContextManager[Ask]]
 """``connect(address, in_flight)`` opens one connection for so many messages at once."""
+Tick: TypeAlias = Callable[[], None]
+"""Called when a round's clock starts, and when it stops: the parent then looks what the server has used."""
 
-WARM_UP: float = 0.1
+WARM_UP: Final = 0.1
 """Part of a round's time that passes, at the shape's own load, before the clock starts."""
 
 
@@ -35,7 +38,7 @@ class _Quota:
         self.open = False
 
 
-async def drive(connect: Connect, address: str, wanted: Wanted) -> Round:
+async def drive(connect: Connect, address: str, wanted: Wanted, tick: Tick) -> Round:
     """Drive one round over connections of its own.
 
     Raises:
@@ -51,8 +54,15 @@ async def drive(connect: Connect, address: str, wanted: Wanted) -> Round:
         if wanted.messages is None:
             await _together(loops, shape.payload, wanted.seconds * WARM_UP, None)
         if shape.figure == "p50":
-            return await _one_by_one(asks[0], shape.payload, wanted)
-        return await _together(loops, shape.payload, wanted.seconds, wanted.messages)
+            timed = _one_by_one(asks[0], shape.payload, wanted)
+        else:
+            timed = _together(loops, shape.payload, wanted.seconds, wanted.messages)
+        tick()
+        used = time.process_time()
+        got = await timed
+        used = time.process_time() - used
+        tick()
+        return replace(got, client_cpu=used)
 
 
 async def _together(loops: list[Ask], size: int, seconds: float, messages: int | None) -> Round:

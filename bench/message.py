@@ -13,6 +13,8 @@ TASK_ID: Final = "task-000042"
 SIGNATURE: Final = random.Random(64).randbytes(64)
 METADATA: Final = {"action": "summarise"}
 ROLE: Final = "agent"
+LARGEST: Final = 16 << 20
+"""Bytes of a message on the wire that every peer must take: a library's default that is less is raised."""
 
 
 class WrongAnswer(Exception):

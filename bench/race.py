@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, TypeAlias
 
+from bench.peer import Program
 from bench.peers import load
 from bench.shapes import Round, Shape, Wanted
+
+Child: TypeAlias = "subprocess.Popen[str]"
 
 ROOT: Final = Path(__file__).parent.parent
 STOP_SECONDS: Final = 15.0
@@ -32,7 +35,7 @@ class Results:
         rounds: shape's name to peer's name to its rounds, in the order of the race.
         seconds: that each round was asked to last.
         versions: of what the peers are made of.
-        loop: the event loop's library.
+        loops: peer's name to its event loop's library.
         cpus: the cores of server and client; None where they were not pinned.
         skipped: peer's name to what kept it from running.
     """
@@ -40,14 +43,14 @@ class Results:
     rounds: dict[str, dict[str, list[Round]]] = field(default_factory=dict)
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
-    loop: str = ""
+    loops: dict[str, str] = field(default_factory=dict)
     cpus: tuple[int, int] | None = None
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def peers(self) -> list[str]:
-        """Those that ran."""
-        return list(next(iter(self.rounds.values()), {}))
+        """Those that ran, in the order of their turns."""
+        return list(dict.fromkeys(name for turns in self.rounds.values() for name in turns))
 
 
 def two_cpus() -> tuple[int, int] | None:
@@ -59,9 +62,14 @@ def two_cpus() -> tuple[int, int] | None:
 
 
 class Runner:
-    """Both ends of one peer, running."""
+    """Both ends of one peer, running.
 
-    def __init__(self, client: subprocess.Popen[str], ready: Mapping[str, Any]) -> None:
+    Attributes:
+        ready: what the server said when it was.
+    """
+
+    def __init__(self, server: Child, client: Child, ready: Mapping[str, Any]) -> None:
+        self._server = server
         self._client = client
         self.ready = ready
 
@@ -71,10 +79,17 @@ class Runner:
         Raises:
             ChildFailed: the client gave up, for instance because an answer was wrong.
         """
-        line = json.dumps({"address": self.ready["address"], "wanted": wanted.to_json()})
-        _pipe(self._client.stdin).write(line + "\n")
-        _pipe(self._client.stdin).flush()
-        return Round(**_read(self._client))
+        _write(self._client, json.dumps({"address": self.ready["address"], "wanted": wanted.to_json()}))
+        used: list[float] = []
+        while "tick" in (got := _read(self._client)):
+            used.append(self.usage()["cpu"])
+        server_cpu = used[-1] - used[0] if len(used) > 1 else None
+        return Round(**{**got, "server_cpu": server_cpu})
+
+    def usage(self) -> dict[str, Any]:
+        """What the server's process has used so far: ``cpu`` in seconds, ``rss`` in bytes."""
+        _write(self._server, "usage")
+        return _read(self._server)
 
 
 @contextmanager
@@ -89,14 +104,18 @@ def running(name: str, *, cpus: tuple[int, int] | None = None, loop: str = "auto
     Raises:
         ChildFailed: one of them did not start.
     """
+    peer = load(name)
+    if isinstance(peer, Program):
+        peer.build()
     with ExitStack() as stack:
         server = stack.enter_context(_child("serve", name, cpus and cpus[0], loop))
         ready = _read(server)
-        yield Runner(stack.enter_context(_child("drive", name, cpus and cpus[1], loop)), ready)
+        client = stack.enter_context(_child("drive", name, cpus and cpus[1], loop))
+        yield Runner(server, client, ready)
 
 
 @contextmanager
-def _child(end: str, name: str, cpu: int | None, loop: str) -> Iterator[subprocess.Popen[str]]:
+def _child(end: str, name: str, cpu: int | None, loop: str) -> Iterator[Child]:
     command = [sys.executable, "-m", "bench.child", end, name, "--loop", loop]
     command += [] if cpu is None else ["--cpu", str(cpu)]
     with subprocess.Popen(
@@ -123,7 +142,13 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _read(child: subprocess.Popen[str]) -> dict[str, Any]:
+def _write(child: Child, line: str) -> None:
+    pipe = _pipe(child.stdin)
+    pipe.write(line + "\n")
+    pipe.flush()
+
+
+def _read(child: Child) -> dict[str, Any]:
     line = _pipe(child.stdout).readline()
     if not line:
         raise ChildFailed(f"{child.args!s} ended with code {child.wait()}")
@@ -162,13 +187,14 @@ def race(
                 results.skipped[name] = reason
                 continue
             runners[name] = stack.enter_context(running(name, cpus=results.cpus, loop=loop))
-            results.loop = runners[name].ready["loop"]
+            results.loops[name] = runners[name].ready["loop"]
             results.versions.update(runners[name].ready["versions"])
         for shape in shapes:
-            said(f"{shape.name}: {rounds} rounds of {len(runners)} peers")
-            turns: dict[str, list[Round]] = {name: [] for name in runners}
+            taking = [name for name in runners if load(name).takes(shape.name)]
+            said(f"{shape.name}: {rounds} rounds of {len(taking)} peers")
+            turns: dict[str, list[Round]] = {name: [] for name in taking}
             for _ in range(rounds):
-                for name, runner in runners.items():
-                    turns[name].append(runner.round(Wanted(shape, seconds)))
+                for name in taking:
+                    turns[name].append(runners[name].round(Wanted(shape, seconds)))
             results.rounds[shape.name] = turns
     return results

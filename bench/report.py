@@ -60,7 +60,7 @@ def conditions(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     return (
         f"{about['cpu']}, {about['cpus']} CPUs, {about['system']}, {about['python']}, {versions}; "
-        f"{results.loop} at both ends of every line, {pinned}, loopback"
+        f"{', '.join(sorted(set(results.loops.values())))}, {pinned}, loopback"
     )
 
 
@@ -85,6 +85,9 @@ def rows(results: Results) -> Iterator[tuple[str, ...]]:
         cells = [load(name).title]
         for shape in shapes:
             turns = results.rounds[shape.name]
+            if name not in turns:
+                cells += ["", ""]
+                continue
             cells.append(figure(shape, turns[name]))
             cells.append("1" if name == base else times(ratio(turns[base], turns[name])))
         yield tuple(cells)
@@ -139,7 +142,7 @@ def as_json(results: Results, now: dt.datetime) -> dict[str, Any]:
         "when": now.isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": results.versions,
-        "loop": results.loop,
+        "loops": results.loops,
         "pinned": results.cpus is not None,
         "seconds": results.seconds,
         "baseline": base,

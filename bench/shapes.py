@@ -34,6 +34,8 @@ SHAPES: Final = (
     Shape("sequential", connections=1, in_flight=1, figure="p50"),
     Shape("64 in flight", connections=1, in_flight=64, figure="rate"),
     Shape("64 connections", connections=64, in_flight=1, figure="rate"),
+    Shape("64 KiB", connections=1, in_flight=8, figure="rate", payload=64 << 10),
+    Shape("1 MiB", connections=1, in_flight=8, figure="rate", payload=1 << 20),
 )
 
 
@@ -64,17 +66,28 @@ class Round:
         seconds: from the first message to the last answer.
         p50: median round trip in seconds; measured where one message is in flight alone, else None.
         p99: likewise.
+        client_cpu: seconds of processor time that the client's process took meanwhile; None if unknown.
+        server_cpu: the server's likewise.
     """
 
     messages: int
     seconds: float
     p50: float | None = None
     p99: float | None = None
+    client_cpu: float | None = None
+    server_cpu: float | None = None
 
     @property
     def cost(self) -> float:
         """Seconds per message: the median round trip where it was measured, else the inverse of the rate."""
         return self.seconds / self.messages if self.p50 is None else self.p50
+
+    @property
+    def cpu(self) -> float | None:
+        """Seconds of processor time per message, both ends together; None if unknown."""
+        if self.client_cpu is None or self.server_cpu is None:
+            return None
+        return (self.client_cpu + self.server_cpu) / self.messages
 
     @property
     def rate(self) -> float:

@@ -1,54 +1,42 @@
-"""What every peer offers, and which there are."""
+"""Which peers there are, in the order in which they take turns.
+
+A further one is a module here with the functions `serve` and `connect` (`bench.peer.Ends`), and a line below.
+"""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, cast
+from typing import Final
 
-from bench.shapes import Round, Wanted
+from bench.peer import Peer, Program, PythonPeer, Sage
+from bench.peers import go_gorilla
 
+FAST: Final = ("orjson", "pybase64")
 
-class Peer(Protocol):
-    """One way to bring messages to a server and answers back.
-
-    Its two ends run in processes of their own (`bench.child`), one of which calls ``serve``, the other
-    ``drive`` once for each round. A peer that is no Python program starts its own there.
-    """
-
-    name: str
-    """For ``--peers``, ``bench.child`` and the JSON."""
-    title: str
-    """For the tables."""
-    environment: Mapping[str, str]
-    """Variables for both processes, such as the core that they shall run."""
-
-    def missing(self) -> str | None:
-        """What keeps it from running here, None if nothing does."""
-        ...
-
-    def versions(self) -> Mapping[str, str]:
-        """What it is made of, name to version."""
-        ...
-
-    def serve(self) -> AbstractAsyncContextManager[str]:
-        """Run its server, on a free port; gives the address for ``drive``."""
-        ...
-
-    async def drive(self, address: str, wanted: Wanted) -> Round:
-        """Drive one round and check every answer, by `bench.driving` or otherwise."""
-        ...
-
-
-PEERS: Final[Mapping[str, str]] = {
-    "sage-rust": "bench.peers.sage:RUST",
-    "sage-pure": "bench.peers.sage:PURE",
-    "websockets": "bench.peers.websockets_json:PEER",
-    "http": "bench.peers.aiohttp_json:PEER",
-    "grpc": "bench.peers.grpc_aio:PEER",
+PEERS: Final[Mapping[str, Peer]] = {
+    peer.name: peer
+    for peer in (
+        Sage("sage-rust", "sage_ws, rust core", "bench.peers.sage:RUST", core="rust"),
+        Sage("sage-pure", "sage_ws, pure core", "bench.peers.sage:PURE", core="pure"),
+        PythonPeer(
+            "picows",
+            "picows + orjson + pybase64",
+            "bench.peers.picows_orjson",
+            packages=("picows", *FAST),
+            loop="uvloop",
+        ),
+        Program("go", "SAGE in Go, gorilla", "go", go_gorilla.build, environment={"GOMAXPROCS": "1"}),
+        PythonPeer(
+            "websockets",
+            "websockets + json + base64, asyncio",
+            "bench.peers.websockets_json",
+            packages=("websockets",),
+            loop="asyncio",
+        ),
+        PythonPeer("http", "HTTP, aiohttp both ends", "bench.peers.aiohttp_json", packages=("aiohttp",)),
+        PythonPeer("grpc", "gRPC, grpc.aio both ends", "bench.peers.grpc_aio", packages=("grpcio",)),
+    )
 }
-"""Where each peer is, in the order in which they take turns."""
 
 OURS: Final = ("sage-rust", "sage-pure")
 """The first of these that ran is what the others are compared with."""
@@ -60,7 +48,7 @@ def load(name: str) -> Peer:
     Raises:
         ValueError: there is none.
     """
-    if name not in PEERS:
-        raise ValueError(f"no peer {name!r}, there are {', '.join(PEERS)}")
-    module, _, attribute = PEERS[name].partition(":")
-    return cast("Peer", getattr(importlib.import_module(module), attribute))
+    try:
+        return PEERS[name]
+    except KeyError:
+        raise ValueError(f"no peer {name!r}, there are {', '.join(PEERS)}") from None

@@ -6,33 +6,25 @@ connection" is a session here, with a pool of so many connections.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
-from bench.driving import Ask, drive
-from bench.message import answer, check, request
-from bench.shapes import Round, Wanted
+import aiohttp
+from aiohttp import web
 
-if TYPE_CHECKING:
-    from aiohttp import web
+from bench.driving import Ask
+from bench.message import LARGEST, answer, check, request
 
 
 async def handler(posted: web.Request) -> web.Response:
-    from aiohttp import web
-
     return web.json_response(answer(json.loads(await posted.read())))
 
 
 @asynccontextmanager
 async def connect(address: str, in_flight: int) -> AsyncIterator[Ask]:
-    import aiohttp
-
     connector = aiohttp.TCPConnector(limit=in_flight)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
 
@@ -47,9 +39,7 @@ async def connect(address: str, in_flight: int) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def serve() -> AsyncIterator[str]:
-    from aiohttp import web
-
-    app = web.Application()
+    app = web.Application(client_max_size=LARGEST)
     app.router.add_post("/messages", handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -58,26 +48,3 @@ async def serve() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/messages"
     finally:
         await runner.cleanup()
-
-
-class Http:
-    """See `bench.peers.Peer`."""
-
-    name = "http"
-    title = "HTTP, aiohttp both ends"
-    environment: Mapping[str, str] = {}
-
-    def missing(self) -> str | None:
-        return None if importlib.util.find_spec("aiohttp") else "aiohttp is not installed"
-
-    def versions(self) -> Mapping[str, str]:
-        return {"aiohttp": version("aiohttp")}
-
-    def serve(self) -> AbstractAsyncContextManager[str]:
-        return serve()
-
-    async def drive(self, address: str, wanted: Wanted) -> Round:
-        return await drive(connect, address, wanted)
-
-
-PEER = Http()

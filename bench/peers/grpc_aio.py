@@ -5,23 +5,23 @@ No protobuf: what is compared is how messages travel, so that the message itself
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from bench.driving import Ask, drive
-from bench.message import answer, check, request
-from bench.shapes import Round, Wanted
+import grpc  # type: ignore[import-untyped]
+
+from bench.driving import Ask
+from bench.message import LARGEST, answer, check, request
 
 SERVICE, METHOD = "sage.Transport", "Send"
 
 # Channels to one address share a connection otherwise, and 64 connections would be one.
-OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+LIMITS = [("grpc.max_send_message_length", LARGEST), ("grpc.max_receive_message_length", LARGEST)]
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), *LIMITS]
 
 
 async def handler(asked: bytes, _context: Any) -> bytes:
@@ -30,8 +30,6 @@ async def handler(asked: bytes, _context: Any) -> bytes:
 
 @asynccontextmanager
 async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
-    import grpc  # type: ignore[import-untyped]
-
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         await channel.channel_ready()
         call = channel.unary_unary(f"/{SERVICE}/{METHOD}")
@@ -46,36 +44,12 @@ async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def serve() -> AsyncIterator[str]:
-    import grpc
-
     methods = {METHOD: grpc.unary_unary_rpc_method_handler(handler)}
-    server = grpc.aio.server(handlers=[grpc.method_handlers_generic_handler(SERVICE, methods)])
+    handlers = [grpc.method_handlers_generic_handler(SERVICE, methods)]
+    server = grpc.aio.server(handlers=handlers, options=LIMITS)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
-
-
-class Grpc:
-    """See `bench.peers.Peer`."""
-
-    name = "grpc"
-    title = "gRPC, grpc.aio both ends"
-    environment: Mapping[str, str] = {}
-
-    def missing(self) -> str | None:
-        return None if importlib.util.find_spec("grpc") else "grpcio is not installed"
-
-    def versions(self) -> Mapping[str, str]:
-        return {"grpcio": version("grpcio")}
-
-    def serve(self) -> AbstractAsyncContextManager[str]:
-        return serve()
-
-    async def drive(self, address: str, wanted: Wanted) -> Round:
-        return await drive(connect, address, wanted)
-
-
-PEER = Grpc()

@@ -1,78 +1,68 @@
-"""sage_ws itself, both ends, on one core or the other; options as they are by default."""
+"""sage_ws itself, both ends; options as they are by default, but for what a name says."""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import uuid4
 
 import sage_ws
-from bench.driving import Ask, drive
+from bench.driving import Ask
 from bench.message import CONTEXT_ID, DID, METADATA, ROLE, SIGNATURE, TASK_ID, check
-from bench.shapes import Round, Wanted
 from sage_ws import SecureMessage
 
 
-async def handler(message: SecureMessage) -> bytes:
+async def echo(message: SecureMessage) -> bytes:
     return message.payload
 
 
-@asynccontextmanager
-async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
-    async with sage_ws.connect(address) as client:
-
-        async def ask(payload: bytes) -> None:
-            message = SecureMessage(payload, DID, "", SIGNATURE, CONTEXT_ID, TASK_ID, METADATA, ROLE)
-            response = await client.send(message)
-            check(response.message_id == message.id, response.data == payload)
-
-        yield ask
-
-
-@asynccontextmanager
-async def serve() -> AsyncIterator[str]:
-    async with sage_ws.serve(handler, "127.0.0.1", 0) as server:
-        yield f"ws://127.0.0.1:{server.port}/ws"
+def own_id() -> str:
+    """What a user writes who wants to choose it."""
+    return str(uuid4())
 
 
 @dataclass(frozen=True)
 class Sage:
-    """sage_ws on one of its cores; see `bench.peers.Peer`."""
+    """Both ends, `bench.peer.Ends`.
+
+    Attributes:
+        core: that this process must run.
+        make_id: for each message; without it, the message makes its own.
+        options: of both ends.
+    """
 
     core: Literal["rust", "pure"]
+    make_id: Callable[[], str] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        return f"sage-{self.core}"
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        self._check_core()
+        async with sage_ws.serve(echo, "127.0.0.1", 0, **self.options) as server:
+            yield f"ws://127.0.0.1:{server.port}/ws"
 
-    @property
-    def title(self) -> str:
-        return f"sage_ws, {self.core} core"
+    @asynccontextmanager
+    async def connect(self, address: str, _in_flight: int) -> AsyncIterator[Ask]:
+        self._check_core()
+        make_id = self.make_id
+        async with sage_ws.connect(address, **self.options) as client:
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        return {"SAGE_WS_CORE": self.core}
+            async def ask(payload: bytes) -> None:
+                own = make_id() if make_id else ""
+                message = SecureMessage(payload, DID, own, SIGNATURE, CONTEXT_ID, TASK_ID, METADATA, ROLE)
+                response = await client.send(message)
+                check(response.message_id == message.id, response.data == payload)
 
-    def missing(self) -> str | None:
-        if self.core == "rust" and importlib.util.find_spec("sage_ws._core._rust") is None:
-            return "the native extension is not built here"
-        return None
+            yield ask
 
-    def versions(self) -> Mapping[str, str]:
-        return {"sage-ws": sage_ws.__version__}
-
-    def serve(self) -> AbstractAsyncContextManager[str]:
+    def _check_core(self) -> None:
         if sage_ws.core_name != self.core:
-            raise RuntimeError(f"{self.name} runs on the {sage_ws.core_name} core")
-        return serve()
-
-    async def drive(self, address: str, wanted: Wanted) -> Round:
-        if sage_ws.core_name != self.core:
-            raise RuntimeError(f"{self.name} runs on the {sage_ws.core_name} core")
-        return await drive(connect, address, wanted)
+            raise RuntimeError(f"{self.core} was asked for, this process runs the {sage_ws.core_name} core")
 
 
 RUST = Sage("rust")
 PURE = Sage("pure")
+UUID4 = Sage("rust", own_id)
+BUSY = Sage("rust", options={"busy_poll": 60e-6})

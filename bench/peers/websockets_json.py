@@ -6,22 +6,18 @@ Compression, on by default there, is off: it would cost much time, and save noth
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 from uuid import uuid4
 
-from bench.driving import Ask, drive
-from bench.message import answer, check, request
-from bench.shapes import Round, Wanted
+from websockets.asyncio.client import ClientConnection, connect as dial
+from websockets.asyncio.server import ServerConnection, serve as listen
 
-if TYPE_CHECKING:
-    from websockets.asyncio.client import ClientConnection
-    from websockets.asyncio.server import ServerConnection
+from bench.driving import Ask
+from bench.message import LARGEST, answer, check, request
 
 Waiting: TypeAlias = dict[str, asyncio.Future[dict[str, Any]]]
 """Who waits for the answer to which message."""
@@ -42,11 +38,9 @@ async def read_answers(connection: ClientConnection, waiting: Waiting) -> None:
 
 @asynccontextmanager
 async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
-    from websockets.asyncio import client
-
     waiting: Waiting = {}
     loop = asyncio.get_running_loop()
-    async with client.connect(address, compression=None) as connection:
+    async with dial(address, compression=None, max_size=LARGEST) as connection:
         reading = loop.create_task(read_answers(connection, waiting))
 
         async def ask(payload: bytes) -> None:
@@ -65,30 +59,5 @@ async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def serve() -> AsyncIterator[str]:
-    from websockets.asyncio import server
-
-    async with server.serve(handler, "127.0.0.1", 0, compression=None) as listening:
+    async with listen(handler, "127.0.0.1", 0, compression=None, max_size=LARGEST) as listening:
         yield f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}/ws"
-
-
-class Websockets:
-    """See `bench.peers.Peer`."""
-
-    name = "websockets"
-    title = "websockets + json + base64"
-    environment: Mapping[str, str] = {}
-
-    def missing(self) -> str | None:
-        return None if importlib.util.find_spec("websockets") else "websockets is not installed"
-
-    def versions(self) -> Mapping[str, str]:
-        return {"websockets": version("websockets")}
-
-    def serve(self) -> AbstractAsyncContextManager[str]:
-        return serve()
-
-    async def drive(self, address: str, wanted: Wanted) -> Round:
-        return await drive(connect, address, wanted)
-
-
-PEER = Websockets()

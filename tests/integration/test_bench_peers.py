@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ sys.path.append(str(ROOT))
 
 from bench import report  # noqa: E402
 from bench.message import WrongAnswer, check  # noqa: E402
+from bench.peer import PythonPeer  # noqa: E402
 from bench.peers import PEERS, load  # noqa: E402
 from bench.race import ChildFailed, Results, running  # noqa: E402
-from bench.shapes import SHAPES, Round, Shape, Wanted  # noqa: E402
+from bench.shapes import SHAPES, Round, Wanted  # noqa: E402
 
 LOOP = os.environ.get("SAGE_WS_TEST_LOOP") or "asyncio"
 HERE = [name for name in PEERS if not name.startswith("sage-") or name == f"sage-{sage_ws.core_name}"]
@@ -32,20 +34,26 @@ def test_peer_answers(name: str) -> None:
         pytest.skip(reason)  # long compiled where it has no wheel: too much for the extra `test`
     assert reason is None
     with running(name, loop=LOOP) as runner:
-        assert runner.ready["loop"] == LOOP
+        if isinstance(load(name), PythonPeer):
+            assert runner.ready["loop"] == (load(name).loop or LOOP)
         for shape in SHAPES:
-            small = Shape(shape.name, min(shape.connections, 4), min(shape.in_flight, 4), shape.figure)
+            small = replace(shape, connections=min(shape.connections, 4), in_flight=min(shape.in_flight, 4))
             got = runner.round(Wanted(small, seconds=30, messages=10))
             assert got.messages == 10
             assert got.cost > 0
             assert (got.p50 is None) == (shape.figure == "rate")
+            assert got.cpu is not None
+            assert got.cpu >= 0
 
 
-def test_a_sage_peer_refuses_the_wrong_core(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sage_peer_refuses_the_wrong_core(monkeypatch: pytest.MonkeyPatch) -> None:
     other = "pure" if sage_ws.core_name == "rust" else "rust"
     monkeypatch.setattr("sage_ws.core_name", "neither")
-    with pytest.raises(RuntimeError, match="runs on the neither core"):
-        load(f"sage-{other}").serve()
+    peer = load(f"sage-{other}")
+    assert isinstance(peer, PythonPeer)
+    with pytest.raises(RuntimeError, match="runs the neither core"):
+        async with peer.ends().serve():
+            pass
 
 
 def test_wrong_answers_end_the_run() -> None:
@@ -92,7 +100,7 @@ def test_tables_name_every_peer_and_the_machine() -> None:
         rounds={"64 in flight": {"sage-pure": [Round(1000, 1.0)], "http": [Round(50, 1.0)]}},
         seconds=0.5,
         skipped={"sage-rust": "the native extension is not built here"},
-        loop="asyncio",
+        loops={"sage-pure": "asyncio", "http": "asyncio"},
     )
     text = "\n".join(report.plain(results))
     assert "sage_ws, pure core" in text
