@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ Child: TypeAlias = "subprocess.Popen[str]"
 ROOT: Final = Path(__file__).parent.parent
 STOP_SECONDS: Final = 15.0
 """For an end to end by itself; then it is killed."""
+PATIENCE: Final = 120.0
+"""Seconds for an end to say its next line; then it is taken for stuck, and killed."""
 
 
 class ChildFailed(Exception):
@@ -149,7 +152,10 @@ def _write(child: Child, line: str) -> None:
 
 
 def _read(child: Child) -> dict[str, Any]:
+    killing = threading.Timer(PATIENCE, child.kill)
+    killing.start()
     line = _pipe(child.stdout).readline()
+    killing.cancel()
     if not line:
         raise ChildFailed(f"{child.args!s} ended with code {child.wait()}")
     fields: dict[str, Any] = json.loads(line)
