@@ -16,31 +16,37 @@ class BuildFailed(Exception):
     """A compiler said no; its words are the message."""
 
 
-def built(name: str, sources: Path, command: Callable[[Path], Sequence[str]], *, program: str) -> Path:
+def built(sources: Path, program: str, command: Callable[[Path], Sequence[str]]) -> Path:
     """A program, built unless it was.
 
     Args:
-        name: of the folder that it is kept in.
         sources: the folder that it is built in, and from.
+        program: its file's name.
         command: makes the compiler's command, given the folder where the program shall go.
-        program: its file's name there.
 
     Raises:
         BuildFailed: it does not build.
     """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in sources.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(sources).as_posix().encode() + b"\0" + path.read_bytes())
-    kept = KEPT / f"{name}-{digest.hexdigest()[:16]}"
-    if not (kept / program).exists():
-        new = KEPT / f"{kept.name}.{os.getpid()}"
+    kept = KEPT / f"{program}-{_digest(sources)}" / program
+    if not kept.exists():
+        new = KEPT / f"{kept.parent.name}.{os.getpid()}"
         new.mkdir(parents=True)
         done = subprocess.run(
             command(new), cwd=sources, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
         if done.returncode:
-            raise BuildFailed(f"{name}:\n{done.stdout}{done.stderr}")
-        kept.mkdir(exist_ok=True)
-        (new / program).replace(kept / program)
+            raise BuildFailed(f"{program}:\n{done.stdout}{done.stderr}")
+        kept.parent.mkdir(exist_ok=True)
+        (new / program).replace(kept)
         new.rmdir()
-    return kept / program
+    return kept
+
+
+def _digest(sources: Path) -> str:
+    """Of all that is built from, what a compiler left there aside."""
+    digest = hashlib.sha256()
+    for path in sorted(sources.rglob("*")):
+        inside = path.relative_to(sources)
+        if path.is_file() and inside.parts[0] != "target":
+            digest.update(inside.as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -2,10 +2,10 @@
 
 Its parent and it speak JSON lines, on stdin and stdout, and both ends stop when their stdin ends:
 
-- the server says ``{"address": …, "loop": …, "versions": {…}}`` and serves; to each line that it gets, it
-  says what it has used: ``{"cpu": seconds, "rss": bytes}``.
+- the server says ``{"address": …, "loop": …, "versions": {…}}`` and serves.
 - the client gets ``{"address": …, "wanted": {…}}`` for each round (`bench.shapes.Wanted`) and says what came
-  of it (`bench.shapes.Round`); before that ``{"tick": true}`` when its clock starts, and when it stops.
+  of it (`bench.shapes.Round`); before that ``{"tick": true}`` when its clock starts, and when it stops, unless
+  the round is one of so many messages.
 
 An end in another language speaks the same lines: this process becomes it, on the core that was chosen.
 """
@@ -18,14 +18,13 @@ import dataclasses
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from bench.driving import drive
 from bench.peer import Program, PythonPeer
 from bench.peers import load
+from bench.processes import allow_files
 from bench.shapes import Wanted
 
 
@@ -38,7 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.cpu is not None:
         os.sched_setaffinity(0, {arguments.cpu})
-    peer = load(arguments.peer)
+    allow_files()
+    peer = load(arguments.peer).at(arguments.end)
     if isinstance(peer, Program):
         command = peer.command(arguments.end)
         os.execv(command[0], command)
@@ -64,8 +64,7 @@ async def _serve(peer: PythonPeer) -> None:
     async with peer.ends().serve() as address:
         loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
         _say({"address": address, "loop": loop, "versions": peer.versions()})
-        while await asyncio.to_thread(sys.stdin.readline):
-            _say({"cpu": time.process_time(), "rss": _resident()})
+        await asyncio.to_thread(sys.stdin.read)
 
 
 async def _drive(peer: PythonPeer) -> None:
@@ -75,14 +74,6 @@ async def _drive(peer: PythonPeer) -> None:
         wanted = Wanted.from_json(asked["wanted"])
         got = await drive(connect, asked["address"], wanted, lambda: _say({"tick": True}))
         _say(dataclasses.asdict(got))
-
-
-def _resident() -> int:
-    """Bytes of memory that this process has in use; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def _say(fields: dict[str, Any]) -> None:

@@ -1,18 +1,23 @@
-"""pytest's side of the race: its options, the race itself as a fixture, the tables at the end."""
+"""pytest's side of a run: its options, the record that every benchmark adds to, the tables at the end."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 
 import pytest
 
-from bench.peers import PEERS
-from bench.race import ROOT, Results, race
-from bench.report import plain, save
+from bench import page, plots, targets
+from bench.effort import FULL, SHORT, Effort
+from bench.peers import RACING
+from bench.processes import ROOT, two_cpus
+from bench.race import Said
+from bench.record import LATEST, RESULTS, Record
+from bench.report import columns, plain
 from bench.shapes import SHAPES
 
-RESULTS = pytest.StashKey[Results]()
+RECORD = pytest.StashKey[Record]()
 
 
 def _names(known: list[str]) -> Callable[[str], list[str]]:
@@ -30,47 +35,71 @@ def _names(known: list[str]) -> Callable[[str], list[str]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("race", "sage_ws beside its alternatives")
-    group.addoption("--rounds", type=int, default=7, help="turns of each peer at each shape (7)")
-    group.addoption("--seconds", type=float, default=1.0, help="that a turn lasts (1)")
-    group.addoption("--loop", choices=["auto", "asyncio", "uvloop"], default="auto", help="of every process")
-    group.addoption("--peers", type=_names(list(PEERS)), default=list(PEERS), help="comma-separated names")
+    group.addoption("--full", action="store_true", help="the whole of it, calmer (an hour)")
+    group.addoption("--rounds", type=int, help=f"turns of each peer at each shape ({SHORT.rounds})")
+    group.addoption("--seconds", type=float, help=f"that a turn lasts ({SHORT.seconds})")
+    group.addoption(
+        "--loop", choices=["auto", "asyncio", "uvloop"], default="auto", help="of peers that state none"
+    )
+    peers = [peer.name for peer in RACING]
+    group.addoption("--peers", type=_names(peers), default=peers, help="comma-separated names")
     shapes = [shape.name for shape in SHAPES]
     group.addoption("--shapes", type=_names(shapes), default=shapes, help="comma-separated names")
-    group.addoption("--record", action="store_true", help="keep the result, rewrite the pages' figures")
+    group.addoption("--record", action="store_true", help="keep the result, write the pages anew")
 
 
 @pytest.fixture(scope="session")
-def results(pytestconfig: pytest.Config) -> Results:
-    """The race, run once for all benchmarks."""
+def effort(pytestconfig: pytest.Config) -> Effort:
+    """How long everything may take."""
     option = pytestconfig.getoption
+    asked = {name: option(f"--{name}") for name in ("rounds", "seconds") if option(f"--{name}") is not None}
+    return dataclasses.replace(FULL if option("--full") else SHORT, **asked)
+
+
+@pytest.fixture(scope="session")
+def record(pytestconfig: pytest.Config, effort: Effort) -> Record:
+    """What is measured goes here."""
+    begun = Record.begin(dt.datetime.now(dt.UTC))
+    begun.effort = dataclasses.asdict(effort)
+    begun.cpus = two_cpus()
+    pytestconfig.stash[RECORD] = begun
+    return begun
+
+
+@pytest.fixture(scope="session")
+def said(pytestconfig: pytest.Config) -> Said:
+    """Says a line of progress."""
     reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
 
-    def said(line: str) -> None:
+    def say(line: str) -> None:
         if reporter is not None:
             reporter.ensure_newline()
             reporter.write_line(line)
 
-    shapes = [shape for shape in SHAPES if shape.name in option("--shapes")]
-    raced = race(
-        option("--peers"),
-        shapes,
-        rounds=option("--rounds"),
-        seconds=option("--seconds"),
-        loop=option("--loop"),
-        said=said,
-    )
-    pytestconfig.stash[RESULTS] = raced
-    return raced
+    return say
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    raced = config.stash.get(RESULTS, None)
-    if raced is None:
+    record = config.stash.get(RECORD, None)
+    if record is None:
         return
-    terminalreporter.section("side by side")
-    for line in plain(raced):
-        terminalreporter.write_line(line)
-    terminalreporter.write_line("")
-    for path in save(raced, dt.datetime.now(dt.UTC), record=config.getoption("--record")):
+    if record.shapes:
+        terminalreporter.section("side by side")
+        for line in plain(record):
+            terminalreporter.write_line(line)
+    rows = [row for row in targets.table(record) if row[-1] != targets.verdict(None)]
+    if len(rows) > 1:
+        terminalreporter.section("what was to be reached")
+        for line in columns(rows):
+            terminalreporter.write_line(line)
+    for what, why in record.skipped.items():
+        terminalreporter.write_line(f"left out: {what} ({why})")
+    written = [LATEST, *plots.draw(record, lambda name: RESULTS / f"latest-{name}.svg").values()]
+    record.dump(LATEST, targets.as_json(record))
+    if config.getoption("--record"):
+        kept = RESULTS / f"{record.stem}.json"
+        record.dump(kept, targets.as_json(record))
+        written += [kept, *page.write(record)]
+    for path in written:
         terminalreporter.write_line(f"wrote {path.relative_to(ROOT)}")

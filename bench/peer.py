@@ -1,7 +1,7 @@
 """What a peer is: a way to bring messages to a server and answers back, one line of the tables.
 
 Its two ends run in processes of their own (`bench.child`). There are two kinds: a `PythonPeer`, whose ends
-are two functions of a module, and a `Program` in another language.
+are two functions of a module, and a `Program` in another language; `Pair` takes an end of each.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import importlib
 import importlib.util
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from bench.driving import Ask
+
+End: TypeAlias = Literal["serve", "drive"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Peer(ABC):
     @abstractmethod
     def missing(self) -> str | None:
         """What keeps it from running here, None if nothing does."""
+
+    def at(self, end: End) -> Peer:  # it is the same at both, but for `Pair`
+        """The peer that is this end of it."""
+        return self
 
     def takes(self, shape: str) -> bool:
         """Whether it takes part in the shape of this name."""
@@ -123,19 +128,35 @@ class Sage(PythonPeer):
 
 @dataclass(frozen=True)
 class Program(Peer):
-    """A peer in another language, whose program ``serve``s or ``drive``s and speaks `bench.child`'s lines.
+    """A peer that is a program; it ``serve``s or ``drive``s, and speaks `bench.child`'s lines.
 
     Attributes:
         tool: what builds it.
-        build: makes the program, unless it is there already, and gives its path.
+        build: makes the program, unless it is there already, and gives the beginning of its command.
+        arguments: behind the end's name.
     """
 
     tool: str
-    build: Callable[[], Path]
+    build: Callable[[], Sequence[str]]
+    arguments: tuple[str, ...] = field(default=(), kw_only=True)
 
     def missing(self) -> str | None:
         return None if shutil.which(self.tool) else f"{self.tool} is not installed"
 
-    def command(self, end: Literal["serve", "drive"]) -> list[str]:
+    def command(self, end: End) -> list[str]:
         """The program and its arguments."""
-        return [str(self.build()), end]
+        return [*self.build(), end, *self.arguments]
+
+
+@dataclass(frozen=True)
+class Pair(Peer):
+    """The server of one peer and the client of another."""
+
+    server: Peer
+    client: Peer
+
+    def missing(self) -> str | None:
+        return self.server.missing() or self.client.missing()
+
+    def at(self, end: End) -> Peer:
+        return self.server if end == "serve" else self.client

@@ -1,206 +1,156 @@
-"""From rounds to what is read: ratios, the machine, the tables, the JSON, the block in the pages."""
+"""From rounds to what is read: ratios, figures, the tables for a terminal and for the pages."""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import os
-import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Final, Self
 
 from bench.peers import OURS, load
-from bench.race import ROOT, Results
+from bench.record import Record
 from bench.shapes import SHAPES, Round, Shape
 
-RESULTS: Final = ROOT / "bench" / "results"
-LATEST: Final = RESULTS / "latest.json"
-PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "explanation" / "comparison.md")
-"""Where the recorded figures stand."""
-BEGIN: Final = "<!-- bench:begin -->"
-END: Final = "<!-- bench:end -->"
+FRONT_PAGE: Final = (
+    "sage-rust",
+    "sage-pure",
+    "picows",
+    "aiohttp",
+    "websockets",
+    "go",
+    "http",
+    "grpc",
+    "rust",
+)
+"""The peers in the README's table; the page on performance has all."""
 
 
-def ratio(ours: Sequence[Round], theirs: Sequence[Round]) -> float:
-    """How many times the cost of ours theirs is: the median of the ratios inside each round."""
-    return median(other.cost / one.cost for one, other in zip(ours, theirs, strict=True))
+@dataclass(frozen=True)
+class Spread:
+    """The median of what came of each round, and how far apart the rounds were."""
+
+    middle: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        return cls(median(values), min(values), max(values))
 
 
-def baseline(results: Results) -> str:
+def ratio(ours: Sequence[Round], theirs: Sequence[Round]) -> Spread:
+    """How many times the cost of ours theirs is, inside each round: the machine's drift falls out."""
+    return Spread.of([other.cost / one.cost for one, other in zip(ours, theirs, strict=True)])
+
+
+def baseline(record: Record) -> str:
     """The peer that the others are compared with: our first core that ran, or the first peer."""
-    return next((name for name in OURS if name in results.peers), results.peers[0])
+    return next((name for name in OURS if name in record.peers), record.peers[0])
 
 
-# ── the machine ────────────────────────────────────────────────────────────────────────
-def machine() -> dict[str, str | int]:
-    """What the figures were taken on; nothing that names its owner."""
-    return {
-        "cpu": _cpu(),
-        "cpus": os.cpu_count() or 1,
-        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-    }
+def shapes(record: Record) -> list[Shape]:
+    """Those that were driven."""
+    return [shape for shape in SHAPES if shape.name in record.shapes]
 
 
-def _cpu() -> str:
-    try:
-        listed = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        listed = None
-    return listed[1].strip() if listed else platform.processor() or platform.machine()
-
-
-def conditions(results: Results) -> str:
-    """Machine, versions and loop, in one sentence."""
-    about = machine()
-    pinned = "server and client pinned to a core each" if results.cpus else "not pinned"
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+def conditions(record: Record) -> str:
+    """Machine, versions and commit, in one sentence."""
+    about = record.machine
+    pinned = "server and client pinned to a core each" if record.cpus else "not pinned"
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    loops = sorted({loop for loop in record.loops.values() if loop in {"asyncio", "uvloop"}})
     return (
         f"{about['cpu']}, {about['cpus']} CPUs, {about['system']}, {about['python']}, {versions}; "
-        f"{', '.join(sorted(set(results.loops.values())))}, {pinned}, loopback"
+        f"{' and '.join(loops)}, {pinned}, loopback; commit {record.commit or 'unknown'}"
     )
 
 
-# ── tables ─────────────────────────────────────────────────────────────────────────────
+# ── a figure as it is read ─────────────────────────────────────────────────────────────
 def figure(shape: Shape, rounds: Sequence[Round]) -> str:
-    """The median of a peer's rounds, as it is read."""
+    """The median of a peer's rounds."""
     if shape.figure == "p50":
         return f"{median(one.cost for one in rounds) * 1e6:,.0f} µs"
     return f"{median(one.rate for one in rounds):,.0f}/s"
 
 
+def processor(rounds: Sequence[Round]) -> str:
+    """Processor time per message, both ends together, in microseconds."""
+    known = [one.cpu for one in rounds if one.cpu is not None]
+    return short(median(known) * 1e6) if known else ""
+
+
 def times(factor: float) -> str:
     """A ratio, with no more digits than it deserves."""
-    return f"{factor:.0f}×" if factor >= 9.95 else f"{factor:.1f}×"
+    if factor >= 9.95:
+        return f"{factor:.0f}×"
+    return f"{factor:.1f}×" if factor >= 0.995 else f"{factor:.2f}×"
 
 
-def rows(results: Results) -> Iterator[tuple[str, ...]]:
+def short(value: float) -> str:
+    """A number, with three digits."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+# ── tables ─────────────────────────────────────────────────────────────────────────────
+def rows(record: Record, peers: Sequence[str], of: Sequence[Shape]) -> Iterator[tuple[str, ...]]:
     """The heading, then a row per peer: its title, and for each shape its figure and how ours compares."""
-    base, shapes = baseline(results), _shapes(results)
-    yield ("", *(cell for shape in shapes for cell in (shape.title, "ratio")))
-    for name in results.peers:
+    base = baseline(record)
+    yield ("", *(cell for shape in of for cell in (shape.title, "ratio")))
+    for name in peers:
         cells = [load(name).title]
-        for shape in shapes:
-            turns = results.rounds[shape.name]
+        for shape in of:
+            turns = record.shapes[shape.name]
             if name not in turns:
                 cells += ["", ""]
                 continue
             cells.append(figure(shape, turns[name]))
-            cells.append("1" if name == base else times(ratio(turns[base], turns[name])))
+            if base not in turns:
+                cells.append("")
+            else:
+                cells.append("1" if name == base else times(ratio(turns[base], turns[name]).middle))
         yield tuple(cells)
 
 
-def plain(results: Results) -> Iterator[str]:
+def plain(record: Record) -> Iterator[str]:
     """The table for a terminal, with what it means and where it was taken."""
-    table = list(rows(results))
+    yield from columns(list(rows(record, record.peers, shapes(record))))
+    yield ""
+    yield f"ratio: cost of a message against {_base_title(record)}, median of the ratios in each round"
+    yield conditions(record)
+
+
+def columns(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """A table for a terminal."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        yield "  ".join([row[0].ljust(widths[0]), *cells])
-    yield ""
-    yield f"ratio: cost of a message against {_base_title(results)}, median of the ratios in each round"
-    yield conditions(results)
-    for name, reason in results.skipped.items():
-        yield f"left out: {load(name).title} ({reason})"
+        yield "  ".join([row[0].ljust(widths[0]), *cells]).rstrip()
 
 
-def markdown(results: Results, today: dt.date) -> str:
-    """The block of figures in a page."""
-    heading, *peers = rows(results)
-    lines = [
-        "| " + " | ".join(heading) + " |",
-        "| --- |" + " ---: |" * (len(heading) - 1),
-        *("| " + " | ".join(row) + " |" for row in peers),
-        "",
-        f"Payloads of 256 bytes. *Ratio*: cost of a message against {_base_title(results)}, the median over",
-        f"{_count(results)} interleaved rounds of {results.seconds:g} s. Taken on {today.isoformat()} with:",
-        f"{conditions(results)}.",
-    ]
-    return "\n".join(lines)
+def markdown(table: Sequence[tuple[str, ...]], *, align: str = "") -> str:
+    """A table for a page: ``align`` has an ``l`` or an ``r`` for each column, by default one l and then r."""
+    heading, *body = table
+    align = align or "l" + "r" * (len(heading) - 1)
+    rule = "|".join({"l": " --- ", "r": " ---: "}[side] for side in align)
+    return "\n".join(
+        ["| " + " | ".join(heading) + " |", f"|{rule}|", *("| " + " | ".join(row) + " |" for row in body)]
+    )
 
 
-def _base_title(results: Results) -> str:
-    return load(baseline(results)).title
+def block(record: Record) -> str:
+    """The figures on the README's page and the like."""
+    peers = [name for name in FRONT_PAGE if name in record.peers]
+    small = [shape for shape in shapes(record) if shape.payload == 256]
+    count = len(record.shapes[small[0].name][peers[0]])
+    return (
+        f"{markdown(list(rows(record, peers, small)))}\n\n"
+        f"Payloads of 256 bytes. *Ratio*: cost of a message against {_base_title(record)}, the median over\n"
+        f"{count} interleaved rounds of {record.effort['seconds']:g} s. Taken on {record.date} with:\n"
+        f"{conditions(record)}."
+    )
 
 
-def _count(results: Results) -> int:
-    return len(next(iter(next(iter(results.rounds.values())).values())))
-
-
-def _shapes(results: Results) -> list[Shape]:
-    return [shape for shape in SHAPES if shape.name in results.rounds]
-
-
-# ── files ──────────────────────────────────────────────────────────────────────────────
-def as_json(results: Results, now: dt.datetime) -> dict[str, Any]:
-    """Every round, and what follows from them."""
-    base = baseline(results)
-    return {
-        "when": now.isoformat(timespec="seconds"),
-        "machine": machine(),
-        "versions": results.versions,
-        "loops": results.loops,
-        "pinned": results.cpus is not None,
-        "seconds": results.seconds,
-        "baseline": base,
-        "skipped": results.skipped,
-        "shapes": {
-            shape.name: {
-                "connections": shape.connections,
-                "in_flight": shape.in_flight,
-                "payload": shape.payload,
-                "peers": {name: _summary(results.rounds[shape.name], name, base) for name in results.peers},
-            }
-            for shape in _shapes(results)
-        },
-    }
-
-
-def _summary(turns: Mapping[str, Sequence[Round]], name: str, base: str) -> dict[str, Any]:
-    rounds = turns[name]
-    summary: dict[str, Any] = {
-        "ratio": round(ratio(turns[base], rounds), 3),
-        "messages_per_second": round(median(one.rate for one in rounds)),
-        "rounds": [{"messages": one.messages, "seconds": round(one.seconds, 6)} for one in rounds],
-    }
-    for percentile in ("p50", "p99"):
-        taken = [one for one in (getattr(each, percentile) for each in rounds) if one is not None]
-        if taken:
-            summary[f"{percentile}_us"] = round(median(taken) * 1e6, 1)
-    return summary
-
-
-def save(results: Results, now: dt.datetime, *, record: bool) -> list[Path]:
-    """Write the JSON; to keep a record, also under its date and machine, and the block in `PAGES`.
-
-    Returns:
-        What was written.
-    """
-    text = json.dumps(as_json(results, now), indent=1) + "\n"
-    written = [LATEST]
-    if record:
-        slug = re.sub(r"[^a-z0-9]+", "-", str(machine()["cpu"]).lower().replace("(r)", "")).strip("-")
-        written.append(RESULTS / f"{now.date().isoformat()}-{slug}.json")
-    for path in written:
-        path.write_text(text, "utf-8")
-    if record:
-        for page in PAGES:
-            rewrite(page, markdown(results, now.date()))
-            written.append(page)
-    return written
-
-
-def rewrite(path: Path, block: str) -> None:
-    """Put ``block`` between the two comments that mark its place.
-
-    Raises:
-        ValueError: the file has no such place.
-    """
-    before, begin, rest = path.read_text("utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path.name} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{begin}\n{block}\n{end}{after}", "utf-8")
+def _base_title(record: Record) -> str:
+    return load(baseline(record)).title

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from bench.peers import PEERS
-from bench.race import Results
+from bench.effort import Effort
+from bench.peers import RACING, load
+from bench.race import Said, race
+from bench.record import Record
 from bench.shapes import SHAPES, Round, Shape
 
 
@@ -32,13 +34,31 @@ class _Clock:
 CLOCK = _Clock()
 
 
+@pytest.fixture(scope="module")
+def raced(pytestconfig: pytest.Config, record: Record, effort: Effort, said: Said) -> Record:
+    """The record, once the race is over."""
+    option = pytestconfig.getoption
+    race(
+        record,
+        option("--peers"),
+        [shape for shape in SHAPES if shape.name in option("--shapes")],
+        rounds=effort.rounds,
+        seconds=effort.seconds,
+        loop=option("--loop"),
+        said=said,
+    )
+    return record
+
+
 @pytest.mark.benchmark(timer=CLOCK)
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", [peer.name for peer in RACING])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_messages(benchmark: Any, results: Results, shape: Shape, name: str) -> None:
-    rounds = results.rounds.get(shape.name, {}).get(name)
+def test_messages(benchmark: Any, raced: Record, shape: Shape, name: str) -> None:
+    rounds = raced.shapes.get(shape.name, {}).get(name)
+    if name in raced.failed:
+        pytest.fail(raced.failed[name])
     if rounds is None:
-        pytest.skip(results.skipped.get(name, "not asked for"))
+        pytest.skip(raced.skipped.get(load(name).title, "not asked for"))
     benchmark.group = f"{shape.name}: seconds for a message"
     benchmark.name = name
     benchmark.pedantic(CLOCK.pass_round, args=(iter(rounds),), rounds=len(rounds))

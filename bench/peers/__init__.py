@@ -5,76 +5,137 @@ A further one is a module here with the functions `serve` and `connect` (`bench.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Final
 
-from bench.peer import Peer, Program, PythonPeer, Sage
-from bench.peers import go_gorilla
+from bench.peer import Pair, Peer, Program, PythonPeer, Sage
+from bench.peers import go_gorilla, rust_limit
 
 FAST: Final = ("orjson", "pybase64")
 LATENCY: Final = frozenset({"sequential"})
+LOAD: Final = frozenset({"64 in flight", "64 connections"})
 SMALL: Final = frozenset({"sequential", "64 in flight", "64 connections"})
 """Shapes for those whose large messages say nothing new, and would take the time of the others."""
 
-PEERS: Final[Mapping[str, Peer]] = {
-    peer.name: peer
-    for peer in (
-        Sage("sage-rust", "sage_ws", "bench.peers.sage:RUST", core="rust"),
-        Sage("sage-uuid4", "sage_ws, ids by uuid4", "bench.peers.sage:UUID4", core="rust", shapes=SMALL),
-        Sage("sage-asyncio", "sage_ws, asyncio's loop", "bench.peers.sage:RUST", core="rust", loop="asyncio"),
-        Sage(
-            "sage-busy",
-            "sage_ws, busy_poll at both ends",
-            "bench.peers.sage:BUSY",
-            core="rust",
-            option=("busy_poll", 60e-6),
-            shapes=SMALL,
-        ),
-        Sage("sage-pure", "sage_ws, pure core", "bench.peers.sage:PURE", core="pure"),
-        PythonPeer(
-            "picows",
-            "picows + orjson + pybase64",
-            "bench.peers.picows_orjson",
-            packages=("picows", *FAST),
-            loop="uvloop",
-        ),
-        PythonPeer(
-            "aiohttp",
-            "aiohttp WebSocket + orjson + pybase64",
-            "bench.peers.aiohttp_orjson",
-            packages=("aiohttp", *FAST),
-            loop="uvloop",
-        ),
-        PythonPeer(
-            "websockets-orjson",
-            "websockets + orjson + pybase64",
-            "bench.peers.websockets_orjson",
-            packages=("websockets", *FAST),
-            loop="uvloop",
-        ),
-        PythonPeer(
-            "websockets",
-            "websockets + json + base64, asyncio's loop",
-            "bench.peers.websockets_json",
-            packages=("websockets",),
-            loop="asyncio",
-        ),
-        Program("go", "SAGE in Go, gorilla", "go", go_gorilla.build, environment={"GOMAXPROCS": "1"}),
-        PythonPeer("http", "HTTP, aiohttp both ends", "bench.peers.aiohttp_json", packages=("aiohttp",)),
-        PythonPeer(
-            "httpx",
-            "HTTP, httpx to uvicorn",
-            "bench.peers.httpx_uvicorn",
-            packages=("httpx", "uvicorn", "httptools"),
-            shapes=SMALL,
-        ),
-        PythonPeer("grpc", "gRPC, grpc.aio both ends", "bench.peers.grpc_aio", packages=("grpcio",)),
-        PythonPeer(
-            "tcp", "bare TCP echo in Python, no protocol", "bench.peers.tcp_echo", packages=(), shapes=LATENCY
-        ),
-    )
-}
 
+RUST: Final = Sage("sage-rust", "sage_ws, rust core", "bench.peers.sage:RUST", core="rust")
+LIMIT: Final = Program("rust", "pure Rust on epoll, the limit", "cargo", rust_limit.build)
+
+
+def _workers(count: int) -> Program:
+    command = (sys.executable, "-m", "bench.peers.sage_workers")
+    return Program("", "", "python3", lambda: command, arguments=(str(count),), environment=RUST.environment)
+
+
+RACING: Final[tuple[Peer, ...]] = (
+    RUST,
+    Sage("sage-uuid4", "sage_ws, ids by uuid4", "bench.peers.sage:UUID4", core="rust", shapes=SMALL),
+    Sage("sage-asyncio", "sage_ws, asyncio's loop", "bench.peers.sage:RUST", core="rust", loop="asyncio"),
+    Sage(
+        "sage-busy",
+        "sage_ws, busy_poll at both ends",
+        "bench.peers.sage:BUSY",
+        core="rust",
+        option=("busy_poll", 60e-6),
+        shapes=SMALL,
+    ),
+    Sage("sage-pure", "sage_ws, pure core", "bench.peers.sage:PURE", core="pure"),
+    Sage(
+        "sage-pure-asyncio",
+        "sage_ws, pure core, asyncio's loop",
+        "bench.peers.sage:PURE",
+        core="pure",
+        loop="asyncio",
+        shapes=SMALL,
+    ),
+    PythonPeer(
+        "picows",
+        "picows + orjson + pybase64",
+        "bench.peers.picows_orjson",
+        packages=("picows", *FAST),
+        loop="uvloop",
+    ),
+    PythonPeer(
+        "aiohttp",
+        "aiohttp WebSocket + orjson + pybase64",
+        "bench.peers.aiohttp_orjson",
+        packages=("aiohttp", *FAST),
+        loop="uvloop",
+    ),
+    PythonPeer(
+        "websockets-orjson",
+        "websockets + orjson + pybase64",
+        "bench.peers.websockets_orjson",
+        packages=("websockets", *FAST),
+        loop="uvloop",
+    ),
+    PythonPeer(
+        "websockets",
+        "websockets + json + base64, asyncio's loop",
+        "bench.peers.websockets_json",
+        packages=("websockets",),
+        loop="asyncio",
+    ),
+    Program(
+        "go",
+        "SAGE in Go, gorilla",
+        "go",
+        go_gorilla.build,
+        environment={"GOMAXPROCS": "1"},
+        # Eight of 1 MiB are too much for its one mutex: both ends write, and neither reads any more.
+        shapes=SMALL | {"64 KiB"},
+    ),
+    PythonPeer("http", "HTTP, aiohttp both ends", "bench.peers.aiohttp_json", packages=("aiohttp",)),
+    PythonPeer(
+        "httpx",
+        "HTTP, httpx to uvicorn",
+        "bench.peers.httpx_uvicorn",
+        packages=("httpx", "uvicorn", "httptools"),
+        shapes=SMALL,
+    ),
+    PythonPeer("grpc", "gRPC, grpc.aio both ends", "bench.peers.grpc_aio", packages=("grpcio",)),
+    LIMIT,
+    Program(
+        "rust-spin",
+        "pure Rust, spinning",
+        "cargo",
+        rust_limit.build,
+        arguments=("--spin",),
+        shapes=LATENCY,
+    ),
+    Pair("rust-sage", "Rust client, our server", RUST, LIMIT, shapes=LOAD),
+    PythonPeer(
+        "tcp", "bare TCP echo in Python, no protocol", "bench.peers.tcp_echo", packages=(), shapes=LATENCY
+    ),
+)
+
+APART: Final[tuple[Peer, ...]] = (
+    *(
+        Sage(
+            f"sage-sleep-{ms}",
+            f"sage_ws, handlers that sleep {ms} ms",
+            f"bench.peers.sage:SLEEP_{ms}",
+            core="rust",
+        )
+        for ms in (0, 1, 10)
+    ),
+    Sage("sage-pinging", "sage_ws, a ping a second", "bench.peers.sage:PINGING", core="rust"),
+    PythonPeer(
+        "websockets-pinging",
+        "websockets, a ping a second",
+        "bench.peers.websockets_orjson:PINGING",
+        packages=("websockets", *FAST),
+        loop="uvloop",
+    ),
+    *(
+        Pair(f"sage-workers-{count}", f"sage_ws.run, workers={count}", _workers(count), LIMIT)
+        for count in (1, 2)
+    ),
+)
+"""What curves and idle connections need besides; they are not in the race."""
+
+PEERS: Final[Mapping[str, Peer]] = {peer.name: peer for peer in (*RACING, *APART)}
 OURS: Final = ("sage-rust", "sage-pure")
 """The first of these that ran is what the others are compared with."""
 

@@ -7,13 +7,9 @@ from pathlib import Path
 from bench.building import built
 
 SOURCES = Path(__file__).parent / "go"
+COMMAND = ("go", "build", "-trimpath", "-buildvcs=false", "-o")
 
 
-def build() -> Path:
+def build() -> list[str]:
     """The program, built where its sources have changed."""
-    return built(
-        "go",
-        SOURCES,
-        lambda folder: ["go", "build", "-trimpath", "-buildvcs=false", "-o", str(folder / "sagebench"), "."],
-        program="sagebench",
-    )
+    return [str(built(SOURCES, "sagebench", lambda folder: [*COMMAND, str(folder), "."]))]

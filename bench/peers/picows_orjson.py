@@ -24,7 +24,17 @@ Waiting: TypeAlias = dict[str, asyncio.Future[dict[str, Any]]]
 """Who waits for the answer to which message."""
 
 
-class Answering(WSListener):
+class Writing(WSListener):
+    """What both ends have in common: what waits to be written is bounded by what is in flight."""
+
+    def pause_writing(self) -> None:
+        pass
+
+    def resume_writing(self) -> None:
+        pass
+
+
+class Answering(Writing):
     """The server's end of a connection."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -35,7 +45,7 @@ class Answering(WSListener):
             transport.disconnect()
 
 
-class Asking(WSListener):
+class Asking(Writing):
     """The client's end."""
 
     def __init__(self) -> None:

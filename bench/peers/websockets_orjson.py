@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import orjson
@@ -61,6 +63,10 @@ async def connect(address: str, _in_flight: int) -> AsyncIterator[Ask]:
 
 
 @asynccontextmanager
-async def serve() -> AsyncIterator[str]:
-    async with listen(handler, "127.0.0.1", 0, compression=None, max_size=LARGEST) as listening:
+async def serve(ping_interval: float = 20) -> AsyncIterator[str]:
+    options: dict[str, Any] = {"compression": None, "max_size": LARGEST, "ping_interval": ping_interval}
+    async with listen(handler, "127.0.0.1", 0, **options) as listening:
         yield f"ws://127.0.0.1:{next(iter(listening.sockets)).getsockname()[1]}/ws"
+
+
+PINGING = SimpleNamespace(serve=partial(serve, ping_interval=1), connect=connect)

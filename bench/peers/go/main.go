@@ -4,7 +4,7 @@
 //	sagebench serve
 //	sagebench drive
 //
-//	main.go     the lines, and what this process has used
+//	main.go     the lines
 //	message.go  the two messages, and how one is answered
 //	server.go   upgrade → read → validate → echo → write
 //	client.go   dial → call → pending → answer
@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"syscall"
 
 	"github.com/gorilla/websocket"
 )
@@ -41,8 +40,7 @@ func main() {
 			"loop":     "Go's runtime",
 			"versions": fields{"go": runtime.Version()[2:], "gorilla/websocket": gorilla},
 		})
-		for lines.Scan() {
-			say(fields{"cpu": cpu(), "rss": resident()})
+		for lines.Scan() { // until the parent hangs up
 		}
 	case "drive":
 		for lines.Scan() {
@@ -73,24 +71,6 @@ func say(what any) {
 func fail(err error) {
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
-}
-
-// cpu is this process's processor time so far, in seconds.
-func cpu() float64 {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		fail(err)
-	}
-	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
-}
-
-// resident is this process's memory in use, in bytes; 0 where the system does not say.
-func resident() int {
-	var total, pages int
-	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
-		_, _ = fmt.Sscan(string(statm), &total, &pages) // zero where it does not parse
-	}
-	return pages * os.Getpagesize()
 }
 
 // The reference's buffers and limits.
