@@ -4,8 +4,8 @@ Its parent and it speak JSON lines, on stdin and stdout, and both ends stop when
 
 - the server says ``{"address": …, "loop": …, "versions": {…}}`` and serves.
 - the client gets ``{"address": …, "wanted": {…}}`` for each round (`bench.shapes.Wanted`) and says what came
-  of it (`bench.shapes.Round`); before that ``{"tick": true}`` when its clock starts, and when it stops, unless
-  the round is one of so many messages.
+  of it (`bench.shapes.Round`); before that ``{"tick": true}`` when its clock starts, and when it stops,
+  unless the round is one of so many messages.
 
 An end in another language speaks the same lines: this process becomes it, on the core that was chosen.
 """

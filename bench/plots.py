@@ -9,7 +9,7 @@ from typing import Any, Final
 from bench.curves import CURVES, Curve, lines
 from bench.peers import load
 from bench.record import Record
-from bench.report import Spread, baseline, ratio, shapes
+from bench.report import Spread, baseline, peers, ratio, shapes
 
 OURS: Final = "#c2410c"
 THEIRS: Final = ("#1d4ed8", "#15803d", "#7e22ce", "#525252", "#0e7490")
@@ -53,29 +53,30 @@ def draw(record: Record, path_of: Callable[[str], Path]) -> dict[str, Path]:
 def _draw_ratios(record: Record, path: Path) -> None:
     """A bar for each peer at each shape: how many times our cost its is; across it, the rounds' spread."""
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    ours, of = baseline(record), shapes(record)
-    of = [shape for shape in of if ours in record.shapes[shape.name]]
-    figure, axes = plt.subplots(1, len(of), figsize=(2.6 * len(of) + 2.4, 0.26 * len(record.peers) + 1))
-    for axis, shape in zip(axes if len(of) > 1 else [axes], of, strict=True):
+    ours, names = baseline(record), list(reversed(peers(record)))
+    of = [shape for shape in shapes(record) if ours in record.shapes[shape.name]]
+    size = (1.7 * len(of) + 3.2, 0.24 * len(names) + 0.8)
+    figure, axes = plt.subplots(1, len(of), figsize=size, sharey=True, squeeze=False)
+    for axis, shape in zip(axes[0], of, strict=True):
         turns = record.shapes[shape.name]
-        spreads = [
-            (name, ratio(turns[ours], turns[name]) if name in turns else None)
-            for name in reversed(record.peers)
-        ]
-        for height, (name, got) in enumerate(spreads):
-            if got is not None:
+        for height, name in enumerate(names):
+            if name in turns:
+                got = ratio(turns[ours], turns[name])
                 color = OURS if name.startswith("sage-") else THEIRS[0]
-                axis.barh(height, got.middle, color=color, height=0.7)
+                axis.barh(height, got.middle - 1, left=1, color=color, height=0.7)
                 axis.plot([got.least, got.most], [height, height], color="black", linewidth=0.8)
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        axis.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > 100 else (1, 2, 5)))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}×"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set_title(shape.title)
-        first = shape is of[0]
-        axis.set_yticks(range(len(spreads)), [load(name).title if first else "" for name, _ in spreads])
         axis.grid(visible=False, axis="y")
+    axes[0][0].set_yticks(range(len(names)), [load(name).title for name in names])
+    axes[0][0].set_ylim(-0.6, len(names) - 0.4)
     figure.tight_layout()
     _save(figure, path)
 

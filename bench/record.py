@@ -68,11 +68,6 @@ class Record:
         return dt.datetime.fromisoformat(self.when).date()
 
     @property
-    def peers(self) -> list[str]:
-        """Those that ran in some shape, in the order of their turns."""
-        return list(dict.fromkeys(name for turns in self.shapes.values() for name in turns))
-
-    @property
     def stem(self) -> str:
         """A file's name for it, without the end: date, machine, commit."""
         named = f"{self.machine['cpu']} {self.commit}".lower().replace("(r)", "")

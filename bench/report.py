@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final, Self
 
-from bench.peers import OURS, load
+from bench.peers import OURS, PEERS, load
 from bench.record import Record
 from bench.shapes import SHAPES, Round, Shape
 
@@ -43,9 +43,16 @@ def ratio(ours: Sequence[Round], theirs: Sequence[Round]) -> Spread:
     return Spread.of([other.cost / one.cost for one, other in zip(ours, theirs, strict=True)])
 
 
+def peers(record: Record) -> list[str]:
+    """Those that ran in some shape, in the order of their turns."""
+    ran = {name for turns in record.shapes.values() for name in turns}
+    return [name for name in PEERS if name in ran]
+
+
 def baseline(record: Record) -> str:
     """The peer that the others are compared with: our first core that ran, or the first peer."""
-    return next((name for name in OURS if name in record.peers), record.peers[0])
+    ran = peers(record)
+    return next((name for name in OURS if name in ran), ran[0])
 
 
 def shapes(record: Record) -> list[Shape]:
@@ -94,11 +101,11 @@ def short(value: float) -> str:
 
 
 # ── tables ─────────────────────────────────────────────────────────────────────────────
-def rows(record: Record, peers: Sequence[str], of: Sequence[Shape]) -> Iterator[tuple[str, ...]]:
+def rows(record: Record, names: Sequence[str], of: Sequence[Shape]) -> Iterator[tuple[str, ...]]:
     """The heading, then a row per peer: its title, and for each shape its figure and how ours compares."""
     base = baseline(record)
     yield ("", *(cell for shape in of for cell in (shape.title, "ratio")))
-    for name in peers:
+    for name in names:
         cells = [load(name).title]
         for shape in of:
             turns = record.shapes[shape.name]
@@ -115,7 +122,7 @@ def rows(record: Record, peers: Sequence[str], of: Sequence[Shape]) -> Iterator[
 
 def plain(record: Record) -> Iterator[str]:
     """The table for a terminal, with what it means and where it was taken."""
-    yield from columns(list(rows(record, record.peers, shapes(record))))
+    yield from columns(list(rows(record, peers(record), shapes(record))))
     yield ""
     yield f"ratio: cost of a message against {_base_title(record)}, median of the ratios in each round"
     yield conditions(record)
@@ -141,11 +148,12 @@ def markdown(table: Sequence[tuple[str, ...]], *, align: str = "") -> str:
 
 def block(record: Record) -> str:
     """The figures on the README's page and the like."""
-    peers = [name for name in FRONT_PAGE if name in record.peers]
+    ran = peers(record)
+    shown = [name for name in FRONT_PAGE if name in ran]
     small = [shape for shape in shapes(record) if shape.payload == 256]
-    count = len(record.shapes[small[0].name][peers[0]])
+    count = len(record.shapes[small[0].name][shown[0]])
     return (
-        f"{markdown(list(rows(record, peers, small)))}\n\n"
+        f"{markdown(list(rows(record, shown, small)))}\n\n"
         f"Payloads of 256 bytes. *Ratio*: cost of a message against {_base_title(record)}, the median over\n"
         f"{count} interleaved rounds of {record.effort['seconds']:g} s. Taken on {record.date} with:\n"
         f"{conditions(record)}."
