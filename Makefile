@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH ?= bench
 BENCH_ARGS ?=
 COUNTS_ARGS ?=
 
@@ -23,7 +24,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize interop bench counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize interop bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -32,7 +33,8 @@ help:
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
-	@echo "make bench       side by side with websockets, HTTP and gRPC"
+	@echo "make bench       side by side with websockets, aiohttp, picows, Go, HTTP, gRPC, Rust; make bench-full: calmer"
+	@echo "make bench-micro the small steps of a message; make bench-page: docs/performance.md, from the last record"
 	@echo "make counts      instructions of each message, beside what was recorded; needs valgrind"
 	@echo "make lint        style, types, import rules, the stub"
 	@echo "make docs        the documentation, into site/"
@@ -134,8 +136,19 @@ interop-%:
 		pytest -o cache_dir=.pytest_cache/$*-interop tests/interop $(PYTEST_ARGS)
 
 # ── figures ────────────────────────────────────────────────────────────────────────────
+# A part of it: make bench BENCH=bench/test_shapes.py BENCH_ARGS="--peers sage-rust,picows"
 bench: $(VENV)/.ready-bench.$(MODE)
-	$(BIN)/python -m pytest -c bench/pytest.ini bench $(BENCH_ARGS)
+	$(BIN)/python -m pytest -c bench/pytest.ini $(BENCH) $(BENCH_ARGS)
+
+bench-full: $(VENV)/.ready-bench.$(MODE)
+	$(BIN)/python -m pytest -c bench/pytest.ini $(BENCH) --full $(BENCH_ARGS)
+
+bench-micro: $(VENV)/.ready-bench.$(MODE)
+	$(BIN)/python -m pytest -c bench/pytest.ini bench/test_micro.py $(BENCH_ARGS)
+
+# The pages' figures, from the newest record in bench/results: nothing is measured.
+bench-page: $(VENV)/.ready-bench.$(MODE)
+	$(BIN)/python -m bench.page
 
 counts: $(VENV)/.ready-test.$(MODE)
 	$(BIN)/python -m bench.instructions $(COUNTS_ARGS)

@@ -27,6 +27,8 @@ def built(sources: Path, program: str, command: Callable[[Path], Sequence[str]])
     Raises:
         BuildFailed: it does not build.
     """
+    if not sources.is_dir():
+        raise BuildFailed(f"{program}: its sources are not in this tree")
     kept = KEPT / f"{program}-{_digest(sources)}" / program
     if not kept.exists():
         new = KEPT / f"{kept.parent.name}.{os.getpid()}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from bench import page, plots, targets
-from bench.effort import FULL, SHORT, Effort
+from bench.effort import FULL, SHORT, TRIAL, Effort
 from bench.peers import RACING
 from bench.processes import ROOT, two_cpus
 from bench.race import Said
@@ -36,6 +36,7 @@ def _names(known: list[str]) -> Callable[[str], list[str]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("race", "sage_ws beside its alternatives")
     group.addoption("--full", action="store_true", help="the whole of it, calmer (an hour)")
+    group.addoption("--trial", action="store_true", help="only whether everything runs (a minute)")
     group.addoption("--rounds", type=int, help=f"turns of each peer at each shape ({SHORT.rounds})")
     group.addoption("--seconds", type=float, help=f"that a turn lasts ({SHORT.seconds})")
     group.addoption(
@@ -53,7 +54,8 @@ def effort(pytestconfig: pytest.Config) -> Effort:
     """How long everything may take."""
     option = pytestconfig.getoption
     asked = {name: option(f"--{name}") for name in ("rounds", "seconds") if option(f"--{name}") is not None}
-    return dataclasses.replace(FULL if option("--full") else SHORT, **asked)
+    base = FULL if option("--full") else TRIAL if option("--trial") else SHORT
+    return dataclasses.replace(base, **asked)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,11 @@ class Point:
         """For the JSON."""
         return f"{self.x:g}"
 
+    @property
+    def under_way(self) -> int:
+        """Messages at any moment."""
+        return self.shape.connections * self.shape.in_flight
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -117,6 +122,7 @@ def trace(
     *,
     rounds: int,
     seconds: float,
+    most: int,
     peers: Sequence[str],
     loop: str = "auto",
     said: Said = lambda _: None,
@@ -128,6 +134,7 @@ def trace(
         curve: which.
         rounds: turns of each line at each point.
         seconds: that each turn lasts; longer, where a message is pending so long.
+        most: messages under way at its rightmost point.
         peers: those that may run.
         loop: see `bench.race.Field`.
         said: told of the progress.
@@ -136,7 +143,7 @@ def trace(
     for point in curve.points:
         if point.shape.connections > most_files() - 100:
             record.skipped[f"{curve.name}, {point.name}"] = "this system lets a process open too few files"
-        else:
+        elif point.under_way <= most:
             points.append(point)
     lines = [line for line in curve.lines if line in peers]
     needed = dict.fromkeys(point.stand_ins.get(line, line) for line in lines for point in points)
@@ -145,8 +152,7 @@ def trace(
         for number in range(rounds):
             said(f"{curve.name}: round {number + 1} of {rounds}")
             for point in points:
-                under_way = point.shape.connections * point.shape.in_flight
-                wanted = Wanted(point.shape, max(seconds, under_way * SLOWEST))
+                wanted = Wanted(point.shape, max(seconds, point.under_way * SLOWEST))
                 for line in lines:
                     running.turn(point.stand_ins.get(line, line), wanted, turns[point.name], line)
     record.curves[curve.name] = turns

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from bench.building import BuildFailed
 from bench.peers import load
-from bench.processes import Process, module, most_files, serving
+from bench.processes import ChildFailed, Process, module, most_files, serving
 from bench.race import Said
 from bench.record import Record
 
@@ -42,6 +43,15 @@ def _both(record: Record, name: str, loop: str) -> Iterator[tuple[Process, str, 
         clients.ask({"close": True})
         rested(server)
         yield server, ready["address"], clients
+
+
+@contextmanager
+def _noting(record: Record, name: str) -> Iterator[None]:
+    """A peer that gives up is out; the others go on."""
+    try:
+        yield
+    except (BrokenPipeError, BuildFailed, ChildFailed) as error:
+        record.failed[name] = str(error)
 
 
 def rested(server: Process) -> float:
@@ -83,7 +93,7 @@ def take_memory(record: Record, connections: int, rounds: int, loop: str, said: 
     for number in range(rounds):
         said(f"{MEMORY}: round {number + 1} of {rounds}")
         for name in _able(record, HELD, MEMORY, connections):
-            with _both(record, name, loop) as (server, address, clients):
+            with _noting(record, name), _both(record, name, loop) as (server, address, clients):
                 before = server.resident()
                 clients.ask({"open": connections, "address": address, "message": True})
                 rested(server)
@@ -98,15 +108,19 @@ def take_handshakes(record: Record, count: int, rounds: int, loop: str, said: Sa
     took: dict[str, list[float]] = {}
     with ExitStack() as stack:
         able = _able(record, OPENED, HANDSHAKES, count)
-        running = {name: stack.enter_context(_both(record, name, loop)) for name in able}
+        running = {}
+        for name in able:
+            with _noting(record, name):
+                running[name] = stack.enter_context(_both(record, name, loop))
         for number in range(rounds):
             said(f"{HANDSHAKES}: round {number + 1} of {rounds}")
             for name, (server, address, clients) in running.items():
-                before = rested(server)
-                clients.ask({"open": count, "address": address, "message": False})
-                took.setdefault(name, []).append(count / (rested(server) - before))
-                clients.ask({"close": True})
-                rested(server)
+                with _noting(record, name):
+                    before = rested(server)
+                    clients.ask({"open": count, "address": address, "message": False})
+                    took.setdefault(name, []).append(count / (rested(server) - before))
+                    clients.ask({"close": True})
+                    rested(server)
     record.figures[HANDSHAKES] = took
 
 
@@ -116,7 +130,7 @@ def take_pings(record: Record, connections: int, seconds: float, rounds: int, lo
     for number in range(rounds):
         said(f"{PINGS}: round {number + 1} of {rounds}")
         for name in _able(record, tuple(PINGING), PINGS, connections):
-            with _both(record, PINGING[name], loop) as (server, address, clients):
+            with _noting(record, name), _both(record, PINGING[name], loop) as (server, address, clients):
                 clients.ask({"open": connections, "address": address, "message": False})
                 before, begun = server.cpu() or 0.0, time.perf_counter()
                 pings = clients.ask({"answer_pings": seconds})["pings"]

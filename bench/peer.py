@@ -6,6 +6,7 @@ are two functions of a module, and a `Program` in another language; `Pair` takes
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import shutil
@@ -146,6 +147,25 @@ class Program(Peer):
     def command(self, end: End) -> list[str]:
         """The program and its arguments."""
         return [*self.build(), end, *self.arguments]
+
+
+@dataclass(frozen=True)
+class Workers(Program):
+    """`sage_ws.run`, which owns its process; its argument is how many workers it shall have."""
+
+    def missing(self) -> str | None:
+        import sage_ws
+
+        async def probe() -> None:
+            sage_ws.run(lambda _: None, workers=int(self.arguments[0]))
+
+        try:
+            asyncio.run(probe())
+        except TypeError as error:
+            return str(error)
+        except RuntimeError:  # a loop runs already: it got as far as that, and no further
+            return super().missing()
+        raise AssertionError("run() ran inside a loop")
 
 
 @dataclass(frozen=True)

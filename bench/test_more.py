@@ -29,6 +29,7 @@ def test_curve(
         curve,
         rounds=effort.curve_rounds,
         seconds=effort.seconds,
+        most=effort.most,
         peers=pytestconfig.getoption("--peers"),
         loop=loop,
         said=said,
@@ -41,7 +42,7 @@ def test_memory(record: Record, effort: Effort, said: Said, loop: str) -> None:
 
 
 def test_opening_handshakes(record: Record, effort: Effort, said: Said, loop: str) -> None:
-    idle.take_handshakes(record, effort.handshakes, effort.idle_rounds, loop, said)
+    idle.take_handshakes(record, effort.handshakes, effort.storms, loop, said)
 
 
 def test_pings(record: Record, effort: Effort, said: Said, loop: str) -> None:
@@ -49,7 +50,7 @@ def test_pings(record: Record, effort: Effort, said: Said, loop: str) -> None:
 
 
 def test_workers(record: Record, effort: Effort, said: Said) -> None:
-    workers.take_workers(record, effort.idle_rounds, effort.seconds, said)
+    workers.take_workers(record, effort.storms, effort.seconds, said)
 
 
 def test_import(record: Record, effort: Effort, said: Said) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 from typing import Final
 
-import sage_ws
 from bench.peers import load
-from bench.peers.sage import echo
 from bench.processes import running
 from bench.race import Said
 from bench.record import Record
@@ -19,27 +16,13 @@ COUNTS: Final = {"1 worker": "sage-workers-1", "2 workers": "sage-workers-2"}
 TRAFFIC: Final = Shape("", connections=64, in_flight=4, figure="rate")
 
 
-def missing() -> str | None:
-    """What keeps several workers from running here, None if nothing does."""
-
-    async def probe() -> None:
-        sage_ws.run(echo, workers=2)
-
-    try:
-        asyncio.run(probe())
-    except TypeError as error:
-        return str(error)
-    except RuntimeError:  # a loop runs: it came as far as that
-        return None
-    raise AssertionError("run() ran inside a loop")
-
-
 def take_workers(record: Record, rounds: int, seconds: float, said: Said) -> None:
     """The same traffic, from a client that is not pinned, to servers that are not."""
-    reason = load("sage-rust").missing() or missing()
-    if reason is not None:
-        record.skipped[WORKERS] = reason
-        return
+    for name in COUNTS.values():
+        reason = load(name).missing()
+        if reason is not None:
+            record.skipped[WORKERS] = reason
+            return
     took: dict[str, list[float]] = {count: [] for count in COUNTS}
     with ExitStack() as stack:
         runners = {count: stack.enter_context(running(name)) for count, name in COUNTS.items()}

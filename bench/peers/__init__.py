@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from bench.peer import Pair, Peer, Program, PythonPeer, Sage
+from bench.peer import Pair, Peer, Program, PythonPeer, Sage, Workers
 from bench.peers import go_gorilla, rust_limit
 
 FAST: Final = ("orjson", "pybase64")
@@ -23,9 +23,13 @@ RUST: Final = Sage("sage-rust", "sage_ws, rust core", "bench.peers.sage:RUST", c
 LIMIT: Final = Program("rust", "pure Rust on epoll, the limit", "cargo", rust_limit.build)
 
 
-def _workers(count: int) -> Program:
+def _workers(count: int) -> Peer:
     command = (sys.executable, "-m", "bench.peers.sage_workers")
-    return Program("", "", "python3", lambda: command, arguments=(str(count),), environment=RUST.environment)
+    name = f"sage-workers-{count}"
+    server = Workers(
+        name, "", "python3", lambda: command, arguments=(str(count),), environment=RUST.environment
+    )
+    return Pair(name, f"sage_ws.run, workers={count}", server, LIMIT)
 
 
 RACING: Final[tuple[Peer, ...]] = (
@@ -128,10 +132,8 @@ APART: Final[tuple[Peer, ...]] = (
         packages=("websockets", *FAST),
         loop="uvloop",
     ),
-    *(
-        Pair(f"sage-workers-{count}", f"sage_ws.run, workers={count}", _workers(count), LIMIT)
-        for count in (1, 2)
-    ),
+    _workers(1),
+    _workers(2),
 )
 """What curves and idle connections need besides; they are not in the race."""
 
