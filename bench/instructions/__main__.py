@@ -15,8 +15,8 @@ from typing import Final
 from bench import message
 from bench.instructions.callgrind import CountFailed, count
 from bench.instructions.record import Record, compare, differences, table, verdict
-from bench.race import ROOT
-from bench.report import RESULTS, machine
+from bench.processes import ROOT
+from bench.record import RESULTS, machine
 
 RECORD: Final = RESULTS / "instructions.json"
 
