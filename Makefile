@@ -11,6 +11,8 @@ DEMO_ARGS ?=
 BENCH ?= bench
 BENCH_ARGS ?=
 COUNTS_ARGS ?=
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
 
 BIN := $(VENV)/bin
 MODE := $(or $(SAGE_WS_BUILD),auto)
@@ -24,7 +26,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize interop bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize fuzz interop bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -33,6 +35,7 @@ help:
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
+	@echo "make fuzz        each fuzz target of the core, FUZZ_SECONDS=600 each; where a nightly toolchain is"
 	@echo "make bench       side by side with websockets, aiohttp, picows, Go, HTTP, gRPC, Rust; make bench-full: calmer"
 	@echo "make bench-micro the small steps of a message; make bench-page: docs/performance.md, from the last record"
 	@echo "make counts      instructions of each message, beside what was recorded; needs valgrind"
@@ -107,6 +110,9 @@ sanitize:
 		CARGO_TARGET_DIR=target/sanitize RUSTFLAGS=-Zsanitizer=address MAKEFLAGS= \
 			cargo +nightly test --quiet --package sage-ws-io --lib --target $(HOST); \
 	else echo "no nightly toolchain: nothing was run under AddressSanitizer"; fi
+
+fuzz:
+	@MAKEFLAGS= .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 suite-parity:
 	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
@@ -190,6 +196,7 @@ check-extension:
 
 check-rust:
 	cargo fmt --all --check
+	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	$(RUST_ENV) cargo clippy --workspace --all-targets --quiet -- --deny warnings
 
 # ── pages ──────────────────────────────────────────────────────────────────────────────
@@ -197,6 +204,6 @@ docs: $(VENV)/.ready-docs.$(MODE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf .venv .venv-* build dist site target rust/fuzz/target htmlcov .coverage .coverage.*
+	rm -rf .venv .venv-* build dist site target rust/fuzz/target rust/fuzz/corpus htmlcov .coverage .coverage.*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find python build_backend tests \( -name __pycache__ -o -name '_rust*.so' -o -name '_rust*.pyd' \) -prune -exec rm -rf {} +
