@@ -13,7 +13,7 @@
 //! - `socket`: one descriptor, owned.
 //! - `poller`: the epoll, and the tokens by which a stale event is told from one for the descriptor's next owner.
 //!
-//! `make sanitize` runs the tests here under AddressSanitizer.
+//! `make sanitize` runs the tests here under `AddressSanitizer`.
 
 #[cfg(target_os = "linux")]
 mod poller;
