@@ -215,16 +215,12 @@ impl Dispatch {
             }
         }
         let answered = link.bind(py).call_method1(intern!(py, "answer"), (message, reply))?;
-        if !answered.is_truthy()? {
-            Self::flush_later(slf, link)?;
-        }
-        Ok(())
-    }
-
-    fn flush_later(slf: &Bound<'_, Self>, link: &Py<PyAny>) -> PyResult<()> {
+        let flushed = answered.is_truthy()?;
         let mut dispatch = slf.try_borrow_mut()?;
-        if !dispatch.unflushed.iter().any(|one| one.is(link)) {
-            dispatch.unflushed.push(link.clone_ref(slf.py()));
+        match dispatch.unflushed.iter().position(|one| one.is(link)) {
+            Some(at) if flushed => drop(dispatch.unflushed.remove(at)),
+            None if !flushed => dispatch.unflushed.push(link.clone_ref(py)),
+            _ => {}
         }
         Ok(())
     }

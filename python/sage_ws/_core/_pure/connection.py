@@ -50,8 +50,10 @@ class Connection:
         ValueError: for another role.
     """
 
-    running: int
-    watched: bool
+    # Requests handed out and not answered yet, which the caller counts; and whether each answer is to be
+    # given by the link itself.
+    running: int = 0
+    watched: bool = False
 
     def __init__(
         self,
@@ -65,10 +67,6 @@ class Connection:
         self._client = role == "client"
         self._raw = raw
         self._limit = max_message_size
-        # Requests handed out and not answered yet, which the caller counts; and whether each answer is to be
-        # given by the link itself.
-        self.running = 0
-        self.watched = False
         # receiving: an incomplete header or control frame; the open data frame's missing bytes, fin and key
         self._rest = b""
         self._missing = 0

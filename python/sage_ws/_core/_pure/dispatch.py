@@ -25,13 +25,12 @@ class Dispatch:
         context: each request runs in a copy of it.
     """
 
-    summoned: bool
+    summoned: bool = False  # a worker was called for what is ready
 
     def __init__(self, handler: Callable[..., Any], takes_call: bool, context: Context) -> None:
         self._handler = handler
         self._takes_call = takes_call
         self._context = context
-        self.summoned = False  # a worker was called for what is ready
         self._ready: deque[tuple[Any, SecureMessage]] = deque()
         self._unflushed: dict[Any, None] = {}
 
