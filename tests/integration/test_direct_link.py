@@ -546,7 +546,7 @@ class TestCancellation:
                 pass
 
         async with lying_server(script) as server:
-            async with connect(server.url, link=either, max_pending=2000) as client:
+            async with connect(server.url, link=either, max_pending=2000, close_timeout=0.1) as client:
                 for _ in range(20):
                     calls = [asyncio.ensure_future(client.send(message())) for _ in range(1000)]
                     await asyncio.sleep(0)

@@ -319,7 +319,7 @@ class TestLifespan:
 
         database: ContextVar[str] = ContextVar("database", default="none")
         async with (
-            serve(lambda one: database.get().encode(), lifespan=lifespan) as server,
+            serve(lambda one: database.get().encode(), lifespan=lifespan, close_timeout=0.1) as server,
             raw_client(server.port) as peer,
         ):
             peer.ask("m-1")

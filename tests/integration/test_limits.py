@@ -349,6 +349,7 @@ async def test_whatever_a_peer_can_make_large_counts(
         (link,) = server.connections
         peer.ask("m-1")
         peer.ask("m-2", **fields)
+        await eventually(lambda: gate.running == ["m-1"])
         await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
         gate.release()
         await peer.read_json()
