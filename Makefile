@@ -198,12 +198,13 @@ check-rust:
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/fuzz/Cargo.toml --check
 	$(RUST_ENV) cargo clippy --workspace --all-targets --quiet -- --deny warnings
+	cd bench/limit && cargo fmt --check && MAKEFLAGS= cargo clippy --locked --all-targets --quiet -- --deny warnings
 
 # ── pages ──────────────────────────────────────────────────────────────────────────────
 docs: $(VENV)/.ready-docs.$(MODE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf .venv .venv-* build dist site target rust/fuzz/target rust/fuzz/corpus htmlcov .coverage .coverage.*
+	rm -rf .venv .venv-* build dist site target bench/limit/target rust/fuzz/target rust/fuzz/corpus htmlcov .coverage .coverage.*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find python build_backend tests \( -name __pycache__ -o -name '_rust*.so' -o -name '_rust*.pyd' \) -prune -exec rm -rf {} +
