@@ -255,7 +255,7 @@ impl Socket {
             return Ok(false);
         }
         connection.running = connection.running.saturating_sub(1);
-        let done = connection.running == 0 || connection.core.buffered() >= FLUSH_AT;
+        let done = connection.running == 0 || connection.core.buffered() >= ANSWERS_AT;
         drop(connection);
         let unflushed = socket.unflushed;
         drop(socket);
@@ -359,7 +359,7 @@ impl Socket {
         connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);
         let alone = connection.core.pending() == 1;
-        let full = connection.core.buffered() >= FLUSH_AT;
+        let full = connection.core.buffered() >= REQUESTS_AT;
         drop(connection);
         sent.map_err(|error| send_error(py, error, Some(value.id.bind(py))))?;
         let (blocked, unflushed) = (socket.blocked, socket.unflushed);
@@ -504,5 +504,7 @@ fn os_error(py: Python<'_>, error: &std::io::Error) -> Option<Py<PyAny>> {
 
 static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Bytes of output at which a batch is written before it is finished (`aio/link.py`).
-pub(crate) const FLUSH_AT: usize = 16 * 1024;
+/// Bytes of answers at which a batch of them is written before it is finished, so that the peer has something to do
+/// meanwhile; and bytes of requests, which what one batch of answers sets free then fills once.
+const ANSWERS_AT: usize = 8 * 1024;
+const REQUESTS_AT: usize = 16 * 1024;
