@@ -22,8 +22,9 @@ from urllib.parse import quote
 from sage_ws._core import Connection
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.dialing import Address, dial
+from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
-from sage_ws.aio.opening import ReceivedRequest, parse_request
+from sage_ws.aio.opening import parse_request
 from sage_ws.aio.run import loop_factory
 from sage_ws.aio.server import Server
 from sage_ws.aio.serving import ServerLink
@@ -120,7 +121,7 @@ class EchoOpening(ServerOpening):
 
     def _judge(self, head: bytes) -> None:
         request = parse_request(head, None)
-        self._open(request, ReceivedRequest(request.path, request.headers, None, None), None)
+        self._open(request, ReceivedRequest(request.path, request.lines, None, None), None)
 
 
 class EchoServer(Server):

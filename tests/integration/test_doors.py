@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 
 from sage_ws import Client, DialError, RefusedError, SecureMessage, Server, connect, serve
+from sage_ws.aio.accepting import ServerOpening
+from sage_ws.aio.head import RequestHead
+from sage_ws.aio.opening import HeadReader
 
 GOOD, EVIL = "https://good.example", "https://evil.example"
 HOST = "agent.example:8080"
@@ -271,6 +275,44 @@ class TestAuthorize:
                 assert [one.identity for one in server.connections] == ["/fast", *["/slow"] * 20]
             for one in slow:
                 await one.close()
+
+
+# ── what is kept ──────────────────────────────────────────────────────────────────────
+def openings_left() -> list[object]:
+    """What opening handshakes are made of, as far as it is still in memory."""
+    gc.collect()
+    return [one for one in gc.get_objects() if type(one) in {ServerOpening, HeadReader, RequestHead}]
+
+
+class TestWhatIsKept:
+    @pytest.mark.parametrize("asked", [False, True])
+    async def test_of_the_opening_handshake_only_the_request_is(
+        self, raw_client: Any, eventually: Any, asked: bool
+    ) -> None:
+        async def authorize(request: Any) -> str:
+            return request.headers["X-Token"]  # type: ignore[no-any-return]
+
+        async with serve(echo, authorize=authorize if asked else None) as server:
+            async with raw_client(server.port, headers={"X-Token": "alice"}):
+                await eventually(lambda: server.connections and not openings_left())
+                (connection,) = server.connections
+                assert connection.identity == ("alice" if asked else None)
+                assert connection.request.headers["x-token"] == "alice"
+
+    async def test_headers_that_authorize_has_read_are_read_anew(self, raw_client: Any) -> None:
+        seen: list[Any] = []
+
+        async def authorize(request: Any) -> None:
+            seen.extend([request, request.headers])
+
+        async with serve(echo, authorize=authorize) as server:
+            async with raw_client(server.port, headers={"X-A": "b", "Cookie": "c=d"}):
+                request, headers = seen
+                (connection,) = server.connections
+                assert connection.request is request
+                assert request.headers is not headers
+                assert request.headers == headers
+                assert request.headers is request.headers
 
 
 # ── max_connections ───────────────────────────────────────────────────────────────────

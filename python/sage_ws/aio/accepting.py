@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from sage_ws.aio import opening
+from sage_ws.aio.head import ReceivedRequest, RequestHead
+from sage_ws.aio.hub import hub_of
 from sage_ws.aio.opening import Refusal
 from sage_ws.errors import RefusedError, peer_text
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request
-
     from sage_ws.aio.server import Server
 
 logger = logging.getLogger("sage_ws.server")
@@ -33,10 +34,27 @@ class ServerOpening(asyncio.Protocol):
         loop: the running loop.
     """
 
+    __slots__ = (
+        "_authorizing",
+        "_bucket",
+        "_due",
+        "_hub",
+        "_late",
+        "_loop",
+        "_over",
+        "_reader",
+        "_server",
+        "_timer",
+        "_transport",
+    )
+
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        timeout = server.settings.open_timeout
+        self._due = inf if timeout is None else loop.time() + timeout
+        self._bucket = inf
         self._server = server
         self._loop = loop
-        self._accepted_at = loop.time()
+        self._hub = hub_of(loop)
         self._reader: opening.HeadReader | None = opening.HeadReader()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -48,9 +66,8 @@ class ServerOpening(asyncio.Protocol):
         """TCP, and TLS where it is used, stand."""
         self._transport = cast("asyncio.Transport", transport)
         self._server.openings.add(self)
-        timeout = self._server.settings.open_timeout
-        if timeout is not None:
-            self._timer = self._loop.call_at(self._accepted_at + timeout, self._too_late)
+        if self._due < inf:
+            self._bucket = self._hub.arm(self, self._due)
 
     def data_received(self, data: bytes) -> None:
         """A piece of the head."""
@@ -75,7 +92,7 @@ class ServerOpening(asyncio.Protocol):
     def _judge(self, head: bytes) -> None:
         server = self._server
         request = opening.parse_request(head, server.settings.health_path)
-        if "Upgrade" not in request.headers:
+        if "upgrade" not in request.fields:
             self._answer_health()
             return
         path = request.path.partition("?")[0]
@@ -85,8 +102,8 @@ class ServerOpening(asyncio.Protocol):
         self._check_room()
         assert self._transport is not None
         told = self._transport.get_extra_info
-        received = opening.ReceivedRequest(
-            request.path, request.headers, told("peername"), origin, told("peercert") or None
+        received = ReceivedRequest(
+            request.path, request.lines, told("peername"), origin, told("peercert") or None
         )
         if server.settings.authorize is None:
             self._open(request, received, None)
@@ -103,11 +120,12 @@ class ServerOpening(asyncio.Protocol):
         if limit is not None and server.connection_count >= limit:
             raise Refusal(503, f"the server has its {limit} connections", {"Retry-After": "1"})
 
-    async def _authorize(self, request: Request, received: opening.ReceivedRequest) -> None:
+    async def _authorize(self, request: RequestHead, received: ReceivedRequest) -> None:
         authorize = self._server.settings.authorize
         assert authorize is not None
         try:
             identity = await authorize(received)
+            received.forget_headers()
             self._check_room()
             self._open(request, received, _identity(identity))
         except RefusedError as error:
@@ -121,7 +139,7 @@ class ServerOpening(asyncio.Protocol):
             logger.exception("authorize failed")
             self.refuse(Refusal(500, "internal error"))
 
-    def _open(self, request: Request, received: opening.ReceivedRequest, identity: str | None) -> None:
+    def _open(self, request: RequestHead, received: ReceivedRequest, identity: str | None) -> None:
         answer = opening.accept(request)
         transport = self._leave()
         if transport is None or transport.is_closing():
@@ -168,13 +186,16 @@ class ServerOpening(asyncio.Protocol):
             return None
         self._over = True
         self._reader = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._bucket < inf:
+            self._hub.disarm(self, self._bucket)
         return self._transport
 
-    def _too_late(self) -> None:
-        self._timer = None
+    def beat(self) -> None:
+        """The hub asks whether its time is over."""
+        if self._loop.time() < self._due:
+            self._bucket = self._hub.arm(self, self._due)
+            return
+        self._bucket = inf
         if self._authorizing is not None:
             self._authorizing.cancel()
         self.refuse(Refusal(408, "the opening handshake took too long"))

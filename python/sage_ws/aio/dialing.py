@@ -20,6 +20,7 @@ from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
+    from websockets.uri import WebSocketURI
 
 L = TypeVar("L", bound=Link)
 
@@ -51,7 +52,7 @@ class Address:
         ValueError: it is no such URL; the text says why, without user info.
     """
 
-    __slots__ = ("_context", "host", "port", "secure", "url")
+    __slots__ = ("_context", "_uri", "host", "port", "secure", "url")
 
     def __init__(self, url: str) -> None:
         if not isinstance(url, str):
@@ -79,6 +80,16 @@ class Address:
         self.host = parts.hostname
         self.port = port or (443 if self.secure else 80)
         self._context: ssl.SSLContext | None = None
+        self._uri: WebSocketURI | None = None
+
+    @property
+    def uri(self) -> WebSocketURI:
+        """What `websockets` makes of the URL."""
+        from websockets.uri import parse_uri
+
+        if self._uri is None:
+            self._uri = parse_uri(self.url)
+        return self._uri
 
     def tls(self, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
         """The TLS context to dial with: the caller's, or the default, made once; None for ``ws``."""
@@ -145,11 +156,10 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
 async def _dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:
     from websockets.client import ClientProtocol
     from websockets.typing import Origin
-    from websockets.uri import parse_uri
 
     pairs = await _headers(settings.headers)
     protocol = ClientProtocol(
-        parse_uri(address.url),
+        address.uri,
         origin=None if settings.origin is None else Origin(settings.origin),
         logger=opening.QUIET,
     )

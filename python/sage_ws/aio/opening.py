@@ -7,20 +7,21 @@ What is inside a sound head is judged by `websockets`' sans-I/O protocols.
 
 from __future__ import annotations
 
+import binascii
+import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from sage_ws.aio.head import RequestHead, parse_head
 from sage_ws.errors import DialError, RefusedError, peer_text
 from sage_ws.options import Headers
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
-    from websockets.http11 import Request
 
 MAX_LINE: Final = 8 * 1024 - len(b"\r\n")
 """Bytes of a line without its CRLF; with it, it is what `websockets` takes too."""
@@ -32,9 +33,14 @@ START: Final = len(b"HTTP/")
 """Bytes by which another protocol is told from HTTP."""
 
 _END = b"\r\n\r\n"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
 _METHOD_BYTE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/(\d\.\d)")
 _AUTHORITY = re.compile(r"\Ahttps?://[^/?]+", re.IGNORECASE)
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = {"upgrade", "connection", "host", "origin"}
@@ -115,6 +121,11 @@ class HeadReader:
                 or 64 KiB in all.
         """
         buffer = self._buffer
+        if not buffer and len(data) <= MAX_LINE and 0 <= data.find(_END) == len(data) - len(_END):
+            # All of it in one read, as almost always; and no line can be too long in so few bytes.
+            if data.count(b"\r\n") > MAX_HEADERS + 2:
+                raise Refusal(431, f"more than {MAX_HEADERS} headers")
+            return data
         buffer += data
         end = buffer.find(_END, max(0, self._searched - 3))
         self._searched = len(buffer)
@@ -152,26 +163,7 @@ def _shown_line(data: bytes) -> str:
     return peer_text(data.partition(b"\r\n")[0].decode("latin-1"))
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedRequest:
-    """A sound opening request, as ``authorize`` sees it.
-
-    Attributes:
-        path: the request target, query included.
-        headers: header fields; names match in any case.
-        remote_address: the peer's socket address.
-        origin: the Origin header, None without one.
-        peer_certificate: what the client's certificate says, None without a verified one.
-    """
-
-    path: str
-    headers: Mapping[str, str] = field(repr=False)  # a token may stand there
-    remote_address: Any
-    origin: str | None
-    peer_certificate: Mapping[str, Any] | None = None
-
-
-def parse_request(head: bytes, health_path: str | None) -> Request:
+def parse_request(head: bytes, health_path: str | None) -> RequestHead:
     """Judge a request's head by itself: what it says, not yet who may come in.
 
     Returns:
@@ -180,72 +172,107 @@ def parse_request(head: bytes, health_path: str | None) -> Request:
     Raises:
         Refusal: 400, 405 or 426, with the likely cause.
     """
-    from websockets.server import ServerProtocol
-
-    line = head[: head.index(b"\r\n")]
-    matched = _REQUEST_LINE.fullmatch(line)
-    if matched is None:
-        raise Refusal(400, f"malformed request line {_shown_line(line)}")
-    method, _, version = matched.groups()
-    if method != b"GET":
-        raise Refusal(405, f"method {method.decode()} is not GET", {"Allow": "GET"})
-    if version != b"1.1":
-        raise Refusal(400, f"HTTP/{version.decode()} is not HTTP/1.1; a proxy may speak an older one to us")
-    if b"\n" in head.replace(b"\r\n", b"") or b"\r" in head.replace(b"\r\n", b""):
-        raise Refusal(400, "malformed head: a line does not end in CRLF")
-    protocol = ServerProtocol(logger=QUIET)
-    protocol.receive_data(head)
-    events = protocol.events_received()
-    if not events:
-        cause = protocol.handshake_exc
-        raise Refusal(400, f"malformed head: {cause.__cause__ or cause if cause else 'incomplete'}")
-    request: Request = events[0]  # type: ignore[assignment]
-    request.path = _resource_name(request.path)
-    if len(request.headers.get_all("Host")) != 1:
+    request = parse_head(head)
+    if request is None:
+        raise _malformed(head)
+    fields = request.fields
+    if "transfer-encoding" in fields:
+        raise Refusal(400, "malformed head: transfer codings aren't supported")
+    if "content-length" in fields and set(fields["content-length"]) != {"0"}:
+        raise Refusal(400, "malformed head: unsupported request body")
+    path = request.path = _resource_name(request.path)
+    if len(fields.get("host", ())) != 1:
         raise Refusal(400, "exactly one Host header is needed")
-    if request.path.partition("?")[0] == health_path and "Upgrade" not in request.headers:
+    if "upgrade" not in fields and path.partition("?")[0] == health_path:
         return request
-    if "websocket" not in _tokens(request.headers.get_all("Upgrade")) or "upgrade" not in _tokens(
-        request.headers.get_all("Connection")
-    ):
+    if not (_names(fields, "upgrade", "websocket") and _names(fields, "connection", "upgrade")):
         raise Refusal(426, WEBSOCKET_NEEDED, {"Upgrade": "websocket"})
-    versions = request.headers.get_all("Sec-WebSocket-Version")
+    versions = fields.get("sec-websocket-version", ())
     if versions != ["13"]:
         shown = peer_text(", ".join(versions)) if versions else "none"
         raise Refusal(426, f"WebSocket version 13 is needed, not {shown}", {"Sec-WebSocket-Version": "13"})
     return request
 
 
+def _malformed(head: bytes) -> Refusal:
+    """What is wrong with a head that is no sound GET."""
+    from websockets.server import ServerProtocol
+
+    line = head[: head.index(b"\r\n")]
+    matched = _REQUEST_LINE.fullmatch(line)
+    if matched is None:
+        return Refusal(400, f"malformed request line {_shown_line(line)}")
+    method, _, version = matched.groups()
+    if method != b"GET":
+        return Refusal(405, f"method {method.decode()} is not GET", {"Allow": "GET"})
+    if version != b"1.1":
+        return Refusal(400, f"HTTP/{version.decode()} is not HTTP/1.1; a proxy may speak an older one to us")
+    rest = head.replace(b"\r\n", b"")
+    if b"\n" in rest or b"\r" in rest:
+        return Refusal(400, "malformed head: a line does not end in CRLF")
+    protocol = ServerProtocol(logger=QUIET)
+    protocol.receive_data(head)
+    cause = protocol.handshake_exc
+    return Refusal(400, f"malformed head: {cause.__cause__ or cause if cause else 'no sound request'}")
+
+
 def _resource_name(target: str) -> str:
     """Path and query of a request target, which may be a whole URL too (RFC 6455 §4.2.1, (1))."""
+    if target.startswith("/"):
+        return target
     path = _AUTHORITY.sub("", target)
-    if path == target and not path.startswith("/"):
+    if path == target:
         raise Refusal(400, f"malformed request target {peer_text(target)}")
     return path if path.startswith("/") else f"/{path}"
 
 
-def _tokens(values: Iterable[str]) -> set[str]:
-    return {token.strip().lower() for value in values for token in value.split(",")}
+def _names(fields: Mapping[str, Sequence[str]], name: str, token: str) -> bool:
+    """Whether a field has this token in its lists, in any case."""
+    for value in fields.get(name, ()):
+        for one in value.split(","):
+            if one.strip().lower() == token:
+                return True
+    return False
 
 
-def accept(request: Request) -> bytes:
+def _is_list(value: str) -> bool:
+    """Whether a value is a list of tokens (RFC 9110 §5.6.1, ``1#token``)."""
+    items = [item for part in value.split(",") if (item := part.strip(" \t"))]
+    return bool(items) and all(map(_TOKEN.fullmatch, items))
+
+
+def accept(request: RequestHead) -> bytes:
     """The 101 that answers a sound request (RFC 6455 §4.2.2): no subprotocol, no extension.
 
     Raises:
-        Refusal: 400, the key is not 16 bytes of base64.
+        Refusal: 400, the key is not 16 bytes of base64, or a list of tokens is none.
     """
+    fields = request.fields
+    keys = fields.get("sec-websocket-key", ())
+    if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
+        raise _unacceptable(request)
+    for name in ("connection", "sec-websocket-protocol"):
+        for value in fields.get(name, ()):
+            if not (_TOKEN.fullmatch(value) or _is_list(value)):
+                raise _unacceptable(request)
+    digest = hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()
+    return _SWITCHING + binascii.b2a_base64(digest, newline=False) + _END
+
+
+def _unacceptable(request: RequestHead) -> Refusal:
+    """What is wrong with a request that `accept` does not take."""
+    from websockets.http11 import Request
     from websockets.server import ServerProtocol
 
+    headers = request.headers
     # Among several upgrades ours is one; the library wants it to be alone.
-    del request.headers["Upgrade"]
-    request.headers["Upgrade"] = "websocket"
-    response = ServerProtocol(logger=QUIET).accept(request)
-    if response.status_code != 101:
-        raise Refusal(400, response.body.decode("utf-8", "replace").strip())
-    return response.serialize()
+    del headers["Upgrade"]
+    headers["Upgrade"] = "websocket"
+    response = ServerProtocol(logger=QUIET).accept(Request(request.path, headers))
+    return Refusal(400, response.body.decode("utf-8", "replace").strip())
 
 
-def check_origin(request: Request, origins: Iterable[str | None] | None) -> str | None:
+def check_origin(request: RequestHead, origins: Iterable[str | None] | None) -> str | None:
     """Let a request's Origin pass, or refuse it (RFC 6455 §10.2, §4.2.2).
 
     Without a list a browser's Origin must name the host that the request went to. With one it must be in
@@ -257,14 +284,14 @@ def check_origin(request: Request, origins: Iterable[str | None] | None) -> str 
     Raises:
         Refusal: 403.
     """
-    given = request.headers.get_all("Origin")
+    given = request.fields.get("origin", ())
     if len(given) > 1:
         raise Refusal(403, "more than one Origin header")
     origin = given[0].strip() if given else None
     if origins is None:
         if origin is None:
             return None
-        own = _endpoint(f"{origin.partition('://')[0]}://{request.headers['Host']}")
+        own = _endpoint(f"{origin.partition('://')[0]}://{request.fields['host'][0]}")
         if own is not None and _endpoint(origin) == own:
             return origin
         raise Refusal(403, f"origin {peer_text(origin)} is not this host; list it in origins=")

@@ -21,9 +21,9 @@ from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.changes import Changes
+from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
-from sage_ws.aio.opening import ReceivedRequest
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import NotSentError

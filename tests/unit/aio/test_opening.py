@@ -162,6 +162,21 @@ REFUSED = {
     "tls-to-plain-port": (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, r"'\x16\x03\x01"),
     "body": (request_head("GET /ws HTTP/1.1", ("Content-Length", "5")), 400, "malformed"),
     "te": (request_head("GET / HTTP/1.1", ("Transfer-Encoding", "chunked")), 400, "malformed"),
+    "empty-te": (request_head("GET / HTTP/1.1", ("Transfer-Encoding", "")), 400, "malformed head: transfer"),
+    "no-number": (request_head("GET / HTTP/1.1", ("Content-Length", "")), 400, "malformed head: unsupported"),
+    "zeros": (request_head("GET / HTTP/1.1", ("Content-Length", "00")), 400, "malformed head: unsupported"),
+    "signed": (request_head("GET / HTTP/1.1", ("Content-Length", "+0")), 400, "malformed head: unsupported"),
+    "two-lengths-in-one": (request_head("GET / HTTP/1.1", ("Content-Length", "0, 0")), 400, "malformed"),
+    "two-lengths": (
+        request_head("GET / HTTP/1.1", ("Content-Length", "0"), ("content-length", "5")),
+        400,
+        "malformed head: unsupported request body",
+    ),
+    "both-lengths": (
+        request_head("GET / HTTP/1.1", ("Content-Length", "0"), ("Transfer-Encoding", "identity")),
+        400,
+        "malformed head: transfer codings",
+    ),
     "bare-lf": (request_head().replace(b"\r\nHost", b"\nHost"), 400, "malformed"),
     "bare-cr": (request_head().replace(b"Host: ", b"Host: a\rb"), 400, "CRLF"),
     "bad-name": (request_head("GET / HTTP/1.1", ("Bad Name", "x")), 400, "malformed head"),
@@ -181,6 +196,14 @@ REFUSED = {
     "short-key": (request_head(sec_websocket_key="c2hvcnQ="), 400, "Sec-WebSocket-Key"),
     "key-no-base64": (request_head(sec_websocket_key="!" * 24), 400, "Sec-WebSocket-Key"),
     "two-keys": (request_head("GET / HTTP/1.1", ("Sec-WebSocket-Key", KEY)), 400, "Sec-WebSocket-Key"),
+    "long-key": (request_head(sec_websocket_key="x" + KEY), 400, "Sec-WebSocket-Key"),
+    "key-and-more": (request_head(sec_websocket_key=KEY + "="), 400, "Sec-WebSocket-Key"),
+    "two-protocols-in-one": (request_head("GET / HTTP/1.1", ("Sec-WebSocket-Protocol", "a b")), 400, "comma"),
+    "no-protocol": (request_head("GET / HTTP/1.1", ("Sec-WebSocket-Protocol", ",")), 400, "expected token"),
+    "no-option": (request_head("GET / HTTP/1.1", ("Connection", "")), 400, "invalid Connection header"),
+    "two-options-in-one": (request_head(connection="Upgrade, a b"), 400, "invalid Connection header"),
+    "version-and-more": (request_head(sec_websocket_version="13\xa0"), 426, "13 is needed"),
+    "almost-upgrade": (request_head(upgrade="websockets"), 426, "a proxy"),
 }
 
 
@@ -213,9 +236,14 @@ class TestRequests:
             pytest.param(request_head(upgrade="foo, websocket"), id="upgrade-among-others"),
             pytest.param(request_head(connection="keep-alive, Upgrade"), id="connection-list"),
             pytest.param(request_head(connection="UPGRADE"), id="case-of-connection"),
+            pytest.param(request_head(connection=", keep-alive,,\tUpgrade ,"), id="empty-options"),
+            pytest.param(request_head(sec_websocket_key=KEY[:-3] + "R=="), id="trailing-bits-of-the-key"),
             pytest.param(request_head("GET / HTTP/1.1"), id="root"),
             pytest.param(request_head("GET /any/path?q=1&r=%20 HTTP/1.1"), id="query"),
             pytest.param(request_head("GET /ws HTTP/1.1", ("Content-Length", "0")), id="empty-body"),
+            pytest.param(
+                request_head("GET /ws HTTP/1.1", ("Content-Length", "0"), ("content-length", "0")), id="twice"
+            ),
             pytest.param(request_head("GET /ws HTTP/1.1", ("X-Latin", "caf\xe9")), id="latin-1-value"),
         ],
     )
