@@ -99,6 +99,7 @@ endif
 
 suite-cargo:
 	$(RUST_ENV) cargo test --workspace --quiet
+	cd bench/limit && MAKEFLAGS= cargo test --locked --quiet
 
 rust-lines:
 	@.ci/rust_lines
