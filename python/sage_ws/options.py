@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict
+from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     from sage_ws.aio.server import Server
@@ -94,6 +95,8 @@ class ServerOptions(CommonOptions, total=False):
 # ── checks: each takes the option's name and value, and raises an error that names both ──
 Check: TypeAlias = Callable[[str, Any], None]
 
+_PROXY_SCHEMES: Final = ("http", "https", "socks5h", "socks5", "socks4a", "socks4")
+
 _MOST: Final = 2**63 - 1
 """The largest number that the native core counts to, and that makes sense anywhere."""
 
@@ -153,6 +156,40 @@ def _path_or_none(name: str, value: object) -> None:
     _text_or_none(name, value)
     if isinstance(value, str) and not value.startswith("/"):
         raise ValueError(f"{name} must start with a slash, not {value!r}")
+
+
+def split_proxy(url: str) -> SplitResult:
+    """Check a proxy's URL and take it apart.
+
+    Raises:
+        ValueError: it is no such URL; the text shows nothing of it, for a password may stand there.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if not parts.hostname or port == 0 or parts.scheme not in _PROXY_SCHEMES:
+        raise ValueError(
+            "a proxy's URL names scheme and host, such as http://proxy:3128 or socks5h://proxy:1080; schemes"
+            f" are {', '.join(_PROXY_SCHEMES)}"
+        )
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("a proxy's URL has no path, query or fragment")
+    return parts
+
+
+def _proxy(name: str, value: object) -> None:
+    if value is True or value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(
+            f"{name} must be a URL, True for the environment's, or None, not {type(value).__name__}"
+        )
+    try:
+        split_proxy(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _ssl_context(name: str, value: object) -> None:
@@ -267,7 +304,7 @@ class ClientSettings(CommonSettings):
     dial_timeout: Seconds = _option(30.0, _seconds)
     headers: Headers | HeadersFactory = _option((), _headers)
     origin: str | None = _option(None, _origin_or_none)
-    proxy: Literal[True] | None = _option(True, _only(True, None))
+    proxy: str | Literal[True] | None = _option(True, _proxy)
     reconnect: bool = _option(True, _bool)
     wait_for_ready: bool = _option(False, _bool)
     backoff: Callable[[int], float] = _option(full_jitter, _callable)

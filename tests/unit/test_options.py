@@ -259,6 +259,41 @@ def test_ssl_is_a_context() -> None:
         parse("ssl", True)
 
 
+class TestProxy:
+    @pytest.mark.parametrize(
+        "value",
+        [True, None, "http://proxy:3128", "https://u:p@proxy", "socks5h://[::1]:1080/", "socks4a://proxy"],
+    )
+    def test_takes(self, value: Any) -> None:
+        assert parse("proxy", value) == value
+
+    @pytest.mark.parametrize("value", [False, 1, b"http://proxy:3128"])
+    def test_a_wrong_type_is_a_type_error(self, value: Any) -> None:
+        with pytest.raises(
+            TypeError, match=r"^proxy must be a URL, True for the environment's, or None, not "
+        ):
+            parse("proxy", value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            "proxy:3128",
+            "ftp://me:secret@proxy",
+            "http://",
+            "http://me:secret@proxy:port",
+            "http://me:sec/ret@proxy",
+            "http://me:secret@proxy:0",
+            "http://me:secret@proxy/path",
+            "http://me:secret@proxy?query",
+        ],
+    )
+    def test_another_url_is_a_value_error_without_the_password(self, value: str) -> None:
+        with pytest.raises(ValueError, match=r"^proxy: a proxy's URL ") as caught:
+            parse("proxy", value)
+        assert "sec" not in str(caught.value)
+
+
 def test_the_link_is_one_of_three() -> None:
     for value in ("auto", "direct", "loop"):
         assert parse("link", value) == value
@@ -271,7 +306,6 @@ UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
     ("compression", [None], ["deflate", False]),
     ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
     ("interceptors", [(), []], [[print], (print,), None]),
-    ("proxy", [True, None], ["http://proxy:3128", False, 1]),
     ("handler", [None], [print]),
     ("dedupe", [None], [object()]),
 ]

@@ -1,4 +1,4 @@
-"""From a URL to an open `Link`: DNS, TCP, TLS and the opening handshake, and the one door for their errors.
+"""From a URL to an open `Link`: DNS, proxy, TCP, TLS, the opening handshake, and one door for their errors.
 
 Whatever goes wrong on the way, an OSError, an ssl.SSLError, an HTTP answer, leaves this file as a
 DialError that says where it happened and keeps its cause.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.parse import urlsplit
 
-from sage_ws.aio import opening
+from sage_ws.aio import opening, proxying
 from sage_ws.aio.link import UNLIMITED, Link
 from sage_ws.errors import DialError, DialTimeoutError, peer_text
 from sage_ws.options import ClientSettings, Headers, HeadersFactory
@@ -108,7 +108,7 @@ class Address:
 def can_heal(error: DialError) -> bool:
     """Whether a later dial may succeed where this one failed."""
     cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(cause, (ssl.SSLCertVerificationError, ImportError)):
         return False
     if isinstance(cause, ssl.SSLError) and any(word in (cause.reason or "") for word in _OF_CERTIFICATES):
         return False
@@ -127,33 +127,37 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
         DialError: it could not be opened, see `can_heal`.
         DialTimeoutError: ``dial_timeout`` ran out.
     """
+    proxy = proxying.proxy_for(address.url, settings.proxy)
+    where = f"{address}, through the proxy {proxy}" if proxy else str(address)
     timer = asyncio.timeout(settings.dial_timeout)
     try:
         async with timer:
-            return await _dial(address, settings, make_link)
+            return await _dial(address, proxy, settings, make_link)
     except TimeoutError as error:
         if timer.expired():
-            raise DialTimeoutError(f"could not reach {address} within {settings.dial_timeout} s") from error
-        raise DialError(f"could not reach {address}: {str(error) or 'timed out'}") from error
+            raise DialTimeoutError(f"could not reach {where} within {settings.dial_timeout} s") from error
+        raise DialError(f"could not reach {where}: {str(error) or 'timed out'}") from error
     except ssl.SSLCertVerificationError as error:
-        raise DialError(f"the certificate of {address} does not pass: {error.verify_message}") from error
+        raise DialError(f"the certificate of {where} does not pass: {error.verify_message}") from error
     except ssl.SSLError as error:
         hint = _TLS_HINTS.get(error.reason or "")
         shown = f"{error.reason}: {hint}" if hint else error.reason or error
-        raise DialError(f"TLS with {address} failed: {shown}") from error
+        raise DialError(f"TLS with {where} failed: {shown}") from error
     except OSError as error:
         if isinstance(error, DialError):
             raise
         if address.secure and isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
             # many servers drop the connection without the alert that would say why
             shown = str(error) or "the server ended the connection; perhaps it allows no TLS version of ours"
-            raise DialError(f"TLS with {address} failed: {shown}") from error
+            raise DialError(f"TLS with {where} failed: {shown}") from error
         raise DialError(
-            f"could not reach {address}: {error.strerror or str(error) or type(error).__name__}"
+            f"could not reach {where}: {error.strerror or str(error) or type(error).__name__}"
         ) from error
 
 
-async def _dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:
+async def _dial(
+    address: Address, proxy: proxying.Proxy | None, settings: ClientSettings, make_link: Callable[[], L]
+) -> L:
     from websockets.client import ClientProtocol
     from websockets.typing import Origin
 
@@ -177,7 +181,10 @@ async def _dial(address: Address, settings: ClientSettings, make_link: Callable[
     # Made before the connection: a dial that is cancelled on its way there has one to abandon too.
     client_opening = ClientOpening(loop, protocol, request, make_link)
     try:
-        await loop.create_connection(lambda: client_opening, address.host, address.port, **tls)
+        if proxy is None:
+            await loop.create_connection(lambda: client_opening, address.host, address.port, **tls)
+        else:
+            await proxy.connect(protocol.uri, client_opening, tls)
         return await client_opening.opened
     except BaseException:
         client_opening.abandon()
