@@ -40,7 +40,10 @@ class UpgradeRequest(Protocol):
 
     @property
     def remote_address(self) -> Any:
-        """The peer's socket address: ``(host, port, …)`` for TCP, a string for a unix socket."""
+        """The peer's socket address: ``(host, port, …)`` for TCP, a string for a unix socket.
+
+        ``(host, 0)`` where one of ``trusted_proxies`` told the caller's.
+        """
         ...
 
     @property

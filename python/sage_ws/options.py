@@ -14,6 +14,7 @@ import ssl as _ssl
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict
 from urllib.parse import SplitResult, urlsplit
 
@@ -40,6 +41,7 @@ HeadersFactory: TypeAlias = Callable[[], Headers | Awaitable[Headers]]
 Interceptor: TypeAlias = Callable[..., Awaitable[Any]]
 Authorize: TypeAlias = "Callable[[UpgradeRequest], Awaitable[str | None]]"
 Lifespan: TypeAlias = "Callable[[Server], AbstractAsyncContextManager[object]]"
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Dedupe(Protocol):
@@ -90,6 +92,7 @@ class ServerOptions(CommonOptions, total=False):
     dedupe: Dedupe | None
     lifespan: Lifespan | None
     health_path: str | None
+    trusted_proxies: Collection[str]
 
 
 # ── checks: each takes the option's name and value, and raises an error that names both ──
@@ -219,6 +222,29 @@ def _origins(name: str, value: object) -> None:
             raise ValueError(f"{name} must hold origins such as https://agent.example, not {origin!r}")
 
 
+def trusted_network(value: str) -> Network | None:
+    """The network that an entry of ``trusted_proxies`` names; None for ``"unix"``, which has none.
+
+    Raises:
+        ValueError: it names no network.
+    """
+    return None if value == "unix" else ip_network(value)
+
+
+def _trusted_proxies(name: str, value: object) -> None:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+        raise TypeError(f"{name} must be a collection of addresses and networks, not {type(value).__name__}")
+    for one in value:
+        if not isinstance(one, str):
+            raise TypeError(f"{name} must hold str, not {type(one).__name__}")
+        try:
+            trusted_network(one)
+        except ValueError as error:
+            raise ValueError(
+                f"{name} must hold addresses or networks such as 10.0.0.0/8, or 'unix': {error}"
+            ) from None
+
+
 def _only(*allowed: object) -> Check:
     """An option that is not built yet: it takes its default and its off value alone."""
 
@@ -323,6 +349,7 @@ class ServerSettings(CommonSettings):
     dedupe: None = _option(None, _only(None))
     lifespan: Lifespan | None = _option(None, _callable_or_none)
     health_path: str | None = _option("/healthz", _path_or_none)
+    trusted_proxies: Collection[str] = _option((), _trusted_proxies)
 
 
 def check_timeout(timeout: Seconds | Unset) -> None:

@@ -61,6 +61,7 @@ SERVER: dict[str, Any] = {
     "dedupe": None,
     "lifespan": None,
     "health_path": "/healthz",
+    "trusted_proxies": (),
 }
 
 SECONDS = [
@@ -257,6 +258,28 @@ def test_ssl_is_a_context() -> None:
     assert parse("ssl", None) is None
     with pytest.raises(TypeError, match=r"^ssl must be an ssl\.SSLContext or None, not bool$"):
         parse("ssl", True)
+
+
+class TestTrustedProxies:
+    @pytest.mark.parametrize("value", [[], ("127.0.0.1", "10.0.0.0/8"), {"::1", "fd00::/8", "unix"}])
+    def test_takes(self, value: Any) -> None:
+        assert parse("trusted_proxies", value) is value
+
+    @pytest.mark.parametrize("value", ["127.0.0.1", None, 5])
+    def test_needs_a_collection(self, value: Any) -> None:
+        with pytest.raises(
+            TypeError, match=r"^trusted_proxies must be a collection of addresses and networks"
+        ):
+            parse("trusted_proxies", value)
+
+    def test_holds_texts(self) -> None:
+        with pytest.raises(TypeError, match=r"^trusted_proxies must hold str, not int$"):
+            parse("trusted_proxies", [1])
+
+    @pytest.mark.parametrize("value", ["proxy.example", "", "*", "10.0.0.1/8", "10.0.0.0/33"])
+    def test_each_is_an_address_or_a_network(self, value: str) -> None:
+        with pytest.raises(ValueError, match=r"^trusted_proxies must hold addresses or networks such as 10"):
+            parse("trusted_proxies", [value])
 
 
 class TestProxy:

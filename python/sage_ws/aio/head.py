@@ -22,8 +22,8 @@ _SOUND = re.compile(
     r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*\r\n"
 )
 _READ = re.compile(
-    r"\r\n(host|upgrade|connection|origin|sec-websocket-(?:key|version|protocol)|content-length|transfer-encoding)"
-    r":[ \t]*+([^\r]*+)",
+    r"\r\n(host|upgrade|connection|origin|sec-websocket-(?:key|version|protocol)|content-length|transfer-encoding"
+    r"|x-forwarded-for):[ \t]*+([^\r]*+)",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -81,7 +81,7 @@ class ReceivedRequest:
 
     Attributes:
         path: the request target, query included.
-        remote_address: the peer's socket address.
+        remote_address: the peer's socket address, or what a trusted proxy told of it.
         origin: the Origin header, None without one.
         peer_certificate: what the client's certificate says, None without a verified one.
     """
