@@ -33,6 +33,7 @@ help:
 	@echo "make test        every test on both cores, loops and links, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
 	@echo "make interop     against programs on other WebSocket libraries"
+	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
 	@echo "make fuzz        each fuzz target of the core, FUZZ_SECONDS=600 each; where a nightly toolchain is"
@@ -66,7 +67,7 @@ demo: $(VENV)/.ready-demo.$(MODE)
 # awaits a socket on uvloop once with it and once without. A process for each, two at a time. Conformance and parity are long, measure memory,
 # and reach no line that nothing else does: coverage would cost them minutes for nothing.
 ON_UVLOOP := $(wildcard tests/integration tests/faults)
-APART := tests/conformance tests/interop tests/parity
+APART := tests/conformance tests/interop tests/parity tests/proxies
 
 test: $(VENV)/.ready-test.$(MODE)
 	@$(BIN)/python -m coverage erase
@@ -81,8 +82,12 @@ test-short: $(VENV)/.ready-test.$(MODE)
 interop: $(VENV)/.ready-test.$(MODE)
 	@$(MAKE) --no-print-directory --output-sync=target --keep-going suite-interop
 
-.PHONY: suite suite-short suite-interop suite-parity suite-cargo
-ifneq ($(filter suite suite-short suite-interop,$(MAKECMDGOALS)),)
+# Through real proxies, which the tests start.
+proxies: $(VENV)/.ready-test.$(MODE)
+	@$(MAKE) --no-print-directory --output-sync=target --keep-going suite-proxies
+
+.PHONY: proxies suite suite-short suite-interop suite-proxies suite-parity suite-cargo
+ifneq ($(filter suite suite-short suite-interop suite-proxies,$(MAKECMDGOALS)),)
 # Absent is told from broken by looking, not by importing: with SAGE_WS_CORE=rust a broken one fails every test.
 CORES := $(shell SAGE_WS_CORE=pure $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("sage_ws._core._rust") and "rust" or "", "pure")')
 ifeq ($(filter rust,$(CORES)),)
@@ -95,6 +100,7 @@ LINK = $(if $(filter $*,$(DIRECT)),direct,loop)
 suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter rust,$(CORES)),suite-cargo suite-parity) $(CORES:%=suite-%-uvloop) $(DIRECT:%=suite-%-uvloop-direct)
 suite-short: $(CORES:%=short-%)
 suite-interop: $(if $(wildcard tests/interop),$(CORES:%=interop-%))
+suite-proxies: $(CORES:%=proxies-%)
 endif
 
 suite-cargo:
@@ -141,6 +147,10 @@ short-%:
 interop-%:
 	SAGE_WS_CORE=$* $(BIN)/python -m \
 		pytest -o cache_dir=.pytest_cache/$*-interop tests/interop $(PYTEST_ARGS)
+
+proxies-%:
+	SAGE_WS_CORE=$* $(BIN)/python -m \
+		pytest -o cache_dir=.pytest_cache/$*-proxies tests/proxies $(PYTEST_ARGS)
 
 # ── figures ────────────────────────────────────────────────────────────────────────────
 # A part of it: make bench BENCH=bench/test_shapes.py BENCH_ARGS="--peers sage-rust,picows"
