@@ -35,7 +35,7 @@ def _names(known: list[str]) -> Callable[[str], list[str]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("race", "sage_ws beside its alternatives")
-    group.addoption("--full", action="store_true", help="the whole of it, calmer (an hour)")
+    group.addoption("--full", action="store_true", help="the whole of it, calmer (some forty minutes)")
     group.addoption("--trial", action="store_true", help="only whether everything runs (a minute)")
     group.addoption("--rounds", type=int, help=f"turns of each peer at each shape ({SHORT.rounds})")
     group.addoption("--seconds", type=float, help=f"that a turn lasts ({SHORT.seconds})")

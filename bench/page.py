@@ -58,7 +58,7 @@ def render(record: Record, drawn: Mapping[str, Path]) -> str:
         curves="\n\n".join(_curve(record, curve, drawn) for curve in CURVES if record.curves.get(curve.name)),
         idle="\n\n".join(_idle(record)),
         startup=_startup(record),
-        losses=markdown(list(_losses(record)), align="llll"),
+        losses=markdown(list(_losses(record)), align="lll"),
         skipped=_skipped(record),
     )
     return text.rstrip() + "\n"
@@ -127,9 +127,18 @@ def _startup(record: Record) -> str:
 
 
 def _losses(record: Record) -> Iterator[tuple[str, ...]]:
-    yield ("where", "who is ahead", "by", "why")
+    """What is lost to one peer for one reason shares a row."""
+    yield ("who is ahead", "where, and how far", "why")
+    shared: dict[tuple[str, str], list[str]] = {}
+    missed = []
     for loss in losses(record):
-        yield (loss.row, loss.ahead or "the target", loss.by, loss.reason or "*not explained yet*")
+        lost, reason = f"{loss.row}: {loss.by}", loss.reason or "*not explained yet*"
+        if loss.ahead:
+            shared.setdefault((loss.ahead, reason), []).append(lost)
+        else:
+            missed.append(("the target", lost, reason))
+    yield from ((ahead, "; ".join(where), reason) for (ahead, reason), where in shared.items())
+    yield from missed
 
 
 def _skipped(record: Record) -> str:
