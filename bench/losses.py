@@ -31,7 +31,7 @@ REASONS: Final[Mapping[str, str]] = {
     ),
     "handlers that sleep 0 → 10 ms": (
         "Where the handlers of 64 messages sleep for 10 ms, 6,400 messages a second are the most there can "
-        "be. Both processes sleep in between, and a wake-up costs as much for the few messages that it brings."
+        "be. Both processes sleep in between, and a wake-up costs as much for fewer messages."
     ),
     "rust-spin": "The limit once more, with both processors kept busy for it.",
     "tcp": "It carries bytes and no message: no opening handshake, no frame, no JSON, no ids, one at a time.",
