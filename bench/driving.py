@@ -121,7 +121,6 @@ async def _one_by_one(ask: Ask, wanted: Wanted, tick: Tick) -> Round:
 
 def _payloads_from(number: int, size: int) -> Iterator[bytes]:
     """The payloads over and over, each loop from a place of its own."""
-    source = cycle(payloads(size))
-    for _ in range(number % 61):
-        next(source)
-    return source
+    those = payloads(size)
+    place = number % len(those)
+    return cycle(those[place:] + those[:place])

@@ -14,6 +14,7 @@ class Effort:
         rounds: turns of each peer at each shape.
         seconds: that a turn lasts.
         curve_rounds: turns at each point of a curve.
+        curve_lines: of a curve: ours, the limit, then others.
         storms: of opening handshakes.
         handshakes: in a storm.
         idle_rounds: of memory, and of pings.
@@ -27,6 +28,7 @@ class Effort:
     rounds: int
     seconds: float
     curve_rounds: int
+    curve_lines: int
     storms: int
     handshakes: int
     idle_rounds: int
@@ -41,6 +43,7 @@ SHORT: Final = Effort(
     rounds=5,
     seconds=0.3,
     curve_rounds=3,
+    curve_lines=2,
     storms=3,
     handshakes=2_000,
     idle_rounds=1,
@@ -53,6 +56,7 @@ FULL: Final = Effort(
     rounds=11,
     seconds=1.0,
     curve_rounds=7,
+    curve_lines=4,
     storms=5,
     handshakes=10_000,
     idle_rounds=3,
@@ -65,6 +69,7 @@ TRIAL: Final = Effort(
     rounds=1,
     seconds=0.02,
     curve_rounds=1,
+    curve_lines=4,
     storms=1,
     handshakes=100,
     idle_rounds=1,

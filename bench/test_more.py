@@ -24,13 +24,14 @@ def loop(pytestconfig: pytest.Config) -> str:
 def test_curve(
     curve: Curve, record: Record, effort: Effort, said: Said, loop: str, pytestconfig: pytest.Config
 ) -> None:
+    asked = pytestconfig.getoption("--peers")
     trace(
         record,
         curve,
         rounds=effort.curve_rounds,
         seconds=effort.seconds,
         most=effort.most,
-        peers=pytestconfig.getoption("--peers"),
+        peers=[name for name in curve.lines[: effort.curve_lines] if name in asked],
         loop=loop,
         said=said,
     )
