@@ -22,6 +22,8 @@ FINE: Final = 512
 """Buckets of a second that begins soon: a deadline is met within 2 ms."""
 COARSE: Final = 64
 """Buckets of a second that is further away; who stands there is asked early, and moves to a fine one."""
+LOOKS: Final = 16
+"""Looks at the sockets in one turn of the loop that polls: some microseconds, then others have their turn."""
 SOON: Final = 1.0
 """Seconds from which on the coarse buckets are used."""
 
@@ -175,7 +177,7 @@ class Hub:
             return
         self.loop.call_soon(self._spin)
         if self._poller is not None:
-            self._poller.poll()
+            self._poller.poll(LOOKS)
 
 
 _HUBS: WeakValueDictionary[int, Hub] = WeakValueDictionary()

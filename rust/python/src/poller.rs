@@ -111,8 +111,17 @@ impl Poller {
 
     fn work(slf: &Bound<'_, Self>, round: &mut Round<'_>, ready: &mut Vec<Ready>) -> PyResult<()> {
         let py = slf.py();
-        for _ in 0..ROUNDS {
+        let (mut rounds, mut patience) = (0, round.patience);
+        while rounds < ROUNDS {
             slf.try_borrow_mut()?.io.wait(ready)?;
+            if ready.is_empty() {
+                if patience == 0 {
+                    break;
+                }
+                patience -= 1;
+                continue;
+            }
+            rounds += 1;
             for event in &*ready {
                 let Some(socket) = slf.try_borrow()?.owner(py, event.token) else { continue };
                 let mut outcome = Ok(());
@@ -125,9 +134,6 @@ impl Poller {
                 if let Err(error) = outcome {
                     Self::isolate(slf, &socket, error)?;
                 }
-            }
-            if ready.is_empty() {
-                break;
             }
             Self::end_batch(slf)?;
         }
@@ -243,7 +249,11 @@ impl Poller {
     }
 
     /// Work through those that are ready now. The loop calls it when `fileno` is readable.
-    fn poll(slf: &Bound<'_, Self>) -> PyResult<()> {
+    ///
+    /// Args:
+    ///     patience: how many times to look again where none is.
+    #[pyo3(signature = (patience = 0), text_signature = "($self, patience=0)")]
+    fn poll(slf: &Bound<'_, Self>, patience: u32) -> PyResult<()> {
         let py = slf.py();
         let mut poller = slf.try_borrow_mut()?;
         if poller.polling || poller.forks != forks() {
@@ -260,7 +270,7 @@ impl Poller {
             let now = event_loop.bind(py).call_method0(intern!(py, "time"))?.extract()?;
             slf.try_borrow_mut()?.now = now;
             let may_step = current_task(py)?.is_none();
-            let mut round = Round { scratch: &mut scratch, buffer: &mut buffer, now, may_step };
+            let mut round = Round { scratch: &mut scratch, buffer: &mut buffer, now, may_step, patience };
             Self::work(slf, &mut round, &mut ready)
         })();
         spare::give(buffer);

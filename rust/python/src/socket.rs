@@ -473,6 +473,8 @@ pub(crate) struct Round<'a> {
     pub(crate) now: f64,
     /// No task is running: those that wait can be stepped at once.
     pub(crate) may_step: bool,
+    /// How many times to look again where nothing is ready.
+    pub(crate) patience: u32,
 }
 
 /// Who can be stepped now, and everything that is no answer.
