@@ -12,7 +12,6 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from sage_ws.aio import opening
-from sage_ws.aio.forwarded import remote_address
 from sage_ws.aio.head import ReceivedRequest, RequestHead
 from sage_ws.aio.hub import hub_of
 from sage_ws.aio.opening import Refusal
@@ -103,8 +102,12 @@ class ServerOpening(asyncio.Protocol):
         self._check_room()
         assert self._transport is not None
         told = self._transport.get_extra_info
-        forwarded = request.fields.get("x-forwarded-for", ())
-        remote = remote_address(told("peername"), forwarded, server.settings.trusted_proxies)
+        remote = told("peername")
+        if server.settings.trusted_proxies:
+            from sage_ws.aio.forwarded import remote_address
+
+            forwarded = request.fields.get("x-forwarded-for", ())
+            remote = remote_address(remote, forwarded, server.settings.trusted_proxies)
         received = ReceivedRequest(request.path, request.lines, remote, origin, told("peercert") or None)
         if server.settings.authorize is None:
             self._open(request, received, None)

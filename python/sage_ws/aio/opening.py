@@ -12,7 +12,6 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -85,6 +84,8 @@ class Refusal(Exception):
 
 def _phrase(status: int) -> str:
     try:
+        from http import HTTPStatus
+
         return HTTPStatus(status).phrase
     except ValueError:  # a status of the user's own
         return "Refused"

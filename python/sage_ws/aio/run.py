@@ -8,15 +8,15 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from sage_ws.aio.lifeline import WorkerEnd
 from sage_ws.aio.server import Server
-from sage_ws.aio.shared_port import SharedPort
 from sage_ws.aio.stopping import ENDING, Stop, hear_signals
-from sage_ws.aio.supervisor import Supervisor
 from sage_ws.handler import Handler
 from sage_ws.options import ServerOptions, check_run
+
+if TYPE_CHECKING:
+    from sage_ws.aio.lifeline import WorkerEnd
 
 logger = logging.getLogger("sage_ws.server")
 
@@ -109,6 +109,9 @@ def run(
         return
     if not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
         raise OSError("this platform cannot fork workers that share a port: run one, or several by hand")
+    from sage_ws.aio.shared_port import SharedPort
+    from sage_ws.aio.supervisor import Supervisor
+
     shared = SharedPort(host, port)
 
     def work(parent: WorkerEnd) -> int:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Collection, Generator, Mapping
+from contextlib import suppress
 from contextvars import copy_context
-from pathlib import Path
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening
@@ -380,7 +381,8 @@ class Server:
 
 def _remove_socket(path: str) -> None:
     """Remove a unix socket's file; newer Pythons do it themselves."""
-    Path(path).unlink(missing_ok=True)
+    with suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - pathlib is not worth its import here
 
 
 def _shown(name: Any) -> str:
