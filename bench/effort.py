@@ -75,7 +75,7 @@ TRIAL: Final = Effort(
     idle_rounds=1,
     idle=100,
     pinged=100,
-    ping_seconds=1,
+    ping_seconds=3,
     imports=1,
     most=100,
 )
