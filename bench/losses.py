@@ -25,10 +25,6 @@ REASONS: Final[Mapping[str, str]] = {
         "Between it and us stand the coroutine of each handler and of each caller, and a turn of the loop "
         "for each read."
     ),
-    "1 B → 8 MiB of payload": (
-        "Pure Rust bends at the same place: eight messages of 11 MB no longer fit the processor's caches, "
-        "and every pass over their bytes is one over memory."
-    ),
     "handlers that sleep 0 → 10 ms": (
         "Where the handlers of 64 messages sleep for 10 ms, 6,400 messages a second are the most there can "
         "be. Both processes sleep in between, and a wake-up costs as much for fewer messages."
