@@ -23,6 +23,7 @@ from sage_ws._core import Connection
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.dialing import Address, dial
 from sage_ws.aio.head import ReceivedRequest
+from sage_ws.aio.hub import hub_of
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
 from sage_ws.aio.opening import parse_request
 from sage_ws.aio.run import loop_factory
@@ -131,7 +132,7 @@ class EchoServer(Server):
         super().__init__(_not_called, **OPTIONS)
 
     def _make_opening(self) -> EchoOpening:
-        return EchoOpening(self, asyncio.get_running_loop())
+        return EchoOpening(self, hub_of(asyncio.get_running_loop()))
 
     def _opened(self, _request: ReceivedRequest, _identity: str | None) -> ServerLink:
         link = cast("ServerLink", EchoServerLink(self, asyncio.get_running_loop()))

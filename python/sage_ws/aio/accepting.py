@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 from sage_ws.aio import opening
 from sage_ws.aio.head import ReceivedRequest, RequestHead
-from sage_ws.aio.hub import hub_of
 from sage_ws.aio.opening import Refusal
 from sage_ws.errors import RefusedError, peer_text
 
 if TYPE_CHECKING:
+    from sage_ws.aio.hub import Hub
     from sage_ws.aio.server import Server
 
 logger = logging.getLogger("sage_ws.server")
@@ -31,7 +31,7 @@ class ServerOpening(asyncio.Protocol):
 
     Args:
         server: decides who comes in.
-        loop: the running loop.
+        hub: of the running loop; asks when the time is over.
     """
 
     __slots__ = (
@@ -40,7 +40,6 @@ class ServerOpening(asyncio.Protocol):
         "_due",
         "_hub",
         "_late",
-        "_loop",
         "_over",
         "_reader",
         "_server",
@@ -48,13 +47,12 @@ class ServerOpening(asyncio.Protocol):
         "_transport",
     )
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, hub: Hub) -> None:
         timeout = server.settings.open_timeout
-        self._due = inf if timeout is None else loop.time() + timeout
+        self._due = inf if timeout is None else hub.time() + timeout
         self._bucket = inf
         self._server = server
-        self._loop = loop
-        self._hub = hub_of(loop)
+        self._hub = hub
         self._reader: opening.HeadReader | None = opening.HeadReader()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -112,7 +110,7 @@ class ServerOpening(asyncio.Protocol):
         if server.settings.authorize is None:
             self._open(request, received, None)
         else:
-            self._authorizing = self._loop.create_task(
+            self._authorizing = self._hub.loop.create_task(
                 self._authorize(request, received), name="sage_ws authorize"
             )
 
@@ -178,7 +176,7 @@ class ServerOpening(asyncio.Protocol):
             transport.write_eof()
         else:
             transport.close()  # TLS: it waits for the peer's close_notify
-        self._timer = self._loop.call_later(LINGER, transport.abort)
+        self._timer = self._hub.loop.call_later(LINGER, transport.abort)
 
     def _leave(self) -> asyncio.Transport | None:
         """End the opening handshake, one way or the other.
@@ -196,7 +194,7 @@ class ServerOpening(asyncio.Protocol):
 
     def beat(self) -> None:
         """The hub asks whether its time is over."""
-        if self._loop.time() < self._due:
+        if self._hub.time() < self._due:
             self._bucket = self._hub.arm(self, self._due)
             return
         self._bucket = inf

@@ -23,6 +23,7 @@ from typing import Any, Self, Unpack
 from sage_ws.aio.accepting import ServerOpening
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.head import ReceivedRequest
+from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.serving import ServerLink
@@ -69,6 +70,7 @@ class Server:
         self._links: dict[ServerLink, None] = {}
         self._orphans: set[ServerLink] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hub: Hub | None = None
         self._workers: Workers | None = None
         self._listener: asyncio.Server | None = None
         self._unix: str | None = None
@@ -111,6 +113,7 @@ class Server:
         if sock is not None and unix is not None:
             raise ValueError("give sock= or unix=, not both")
         loop = self._loop = asyncio.get_running_loop()
+        self._hub = hub_of(loop)
         self.path = path
         settings = self.settings
         context = copy_context()
@@ -171,8 +174,8 @@ class Server:
         return listener
 
     def _make_opening(self) -> ServerOpening:
-        assert self._loop is not None
-        return ServerOpening(self, self._loop)
+        assert self._hub is not None
+        return ServerOpening(self, self._hub)
 
     def _where(self) -> str:
         if self._unix is not None:

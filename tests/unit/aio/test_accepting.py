@@ -72,22 +72,18 @@ class Transport(asyncio.Transport):
 
 
 @pytest.fixture
-def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
-    made = Loop()
-    hub = Hub(cast("Any", made))
-    monkeypatch.setattr("sage_ws.aio.accepting.hub_of", lambda _: hub)
-    return made
+def loop() -> Loop:
+    return Loop()
 
 
 def accepted(loop: Loop, **options: Any) -> tuple[ServerOpening, Transport]:
-    opening, transport = ServerOpening(Server(echo, **options), cast("Any", loop)), Transport()
-    opening.connection_made(transport)
-    return opening, transport
+    return ServerOpening(Server(echo, **options), Hub(cast("Any", loop))), Transport()
 
 
 def test_it_ends_when_its_time_is_over_and_not_before(loop: Loop) -> None:
     begun = loop.now
-    _, transport = accepted(loop, open_timeout=TIMEOUT)
+    opening, transport = accepted(loop, open_timeout=TIMEOUT)
+    opening.connection_made(transport)
     while loop.timers:
         assert not transport.written
         loop.fire()
@@ -96,7 +92,7 @@ def test_it_ends_when_its_time_is_over_and_not_before(loop: Loop) -> None:
 
 
 def test_time_that_passed_before_it_was_made_counts(loop: Loop) -> None:
-    opening, transport = ServerOpening(Server(echo, open_timeout=TIMEOUT), cast("Any", loop)), Transport()
+    opening, transport = accepted(loop, open_timeout=TIMEOUT)
     begun = loop.now
     loop.now += TIMEOUT - 1  # TLS took its time
     opening.connection_made(transport)
@@ -109,6 +105,7 @@ def test_time_that_passed_before_it_was_made_counts(loop: Loop) -> None:
 @pytest.mark.parametrize("sent", [b"\x16\x03", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
 def test_one_that_is_over_is_not_asked_any_more(loop: Loop, sent: bytes) -> None:
     opening, transport = accepted(loop, open_timeout=TIMEOUT)
+    opening.connection_made(transport)
     opening.data_received(sent)
     answer = transport.written
     assert answer
@@ -118,5 +115,6 @@ def test_one_that_is_over_is_not_asked_any_more(loop: Loop, sent: bytes) -> None
 
 
 def test_without_a_limit_nothing_is_armed(loop: Loop) -> None:
-    accepted(loop, open_timeout=None)
+    opening, transport = accepted(loop, open_timeout=None)
+    opening.connection_made(transport)
     assert loop.timers == []
