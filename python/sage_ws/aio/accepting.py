@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sage_ws.aio import opening
 from sage_ws.aio.head import ReceivedRequest, RequestHead
@@ -24,6 +24,18 @@ logger = logging.getLogger("sage_ws.server")
 
 LINGER = 1.0
 """Seconds that a refused peer has to read its refusal: a close at once could cost it the answer."""
+BLOCK: Final = 512 * 1024
+"""Bytes, more than asyncio's transports read at once."""
+
+
+def keep_blocks() -> None:
+    """Have the C library keep the blocks that asyncio reads into: a quarter of an opening handshake there.
+
+    asyncio takes 256 KiB for each read, and shrinks them to what came. glibc maps a block of that size from
+    the system, page faults included, and unmaps it, each time until one was freed whole: from then on they
+    come out of its heap. A read at the end of a stream frees one; but the direct link does those itself.
+    """
+    bytes(BLOCK)
 
 
 class ServerOpening(asyncio.Protocol):

@@ -20,7 +20,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Self, Unpack
 
-from sage_ws.aio.accepting import ServerOpening
+from sage_ws.aio.accepting import ServerOpening, keep_blocks
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.hub import Hub, hub_of
@@ -114,6 +114,7 @@ class Server:
             raise ValueError("give sock= or unix=, not both")
         loop = self._loop = asyncio.get_running_loop()
         self._hub = hub_of(loop)
+        keep_blocks()
         self.path = path
         settings = self.settings
         context = copy_context()
