@@ -214,7 +214,8 @@ def _malformed(head: bytes) -> Refusal:
     protocol = ServerProtocol(logger=QUIET)
     protocol.receive_data(head)
     cause = protocol.handshake_exc
-    return Refusal(400, f"malformed head: {cause.__cause__ or cause if cause else 'no sound request'}")
+    said = str(cause.__cause__ or cause) if cause else "no sound request"
+    return Refusal(400, f"malformed head: {peer_text(said)}")  # what the library says holds the peer's bytes
 
 
 def _resource_name(target: str) -> str:
@@ -270,7 +271,7 @@ def _unacceptable(request: RequestHead) -> Refusal:
     del headers["Upgrade"]
     headers["Upgrade"] = "websocket"
     response = ServerProtocol(logger=QUIET).accept(Request(request.path, headers))
-    return Refusal(400, response.body.decode("utf-8", "replace").strip())
+    return Refusal(400, peer_text(response.body.decode("utf-8", "replace").strip()))
 
 
 def check_origin(request: RequestHead, origins: Iterable[str | None] | None) -> str | None:

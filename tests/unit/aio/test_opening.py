@@ -256,6 +256,21 @@ class TestRequests:
         assert refusal.status == status
         assert text in str(refusal)
 
+    @pytest.mark.parametrize(
+        "head",
+        [
+            request_head("GET / HTTP/1.1", ("X", "\x1b[31mred\x07")),
+            request_head("GET / HTTP/1.1", ("X\x1b[2J", "y")),
+            request_head("GET / HTTP/1.1", ("X", "y" * 8000 + "\x01")),
+            request_head(sec_websocket_key="k" * 8000),
+            request_head(connection="Upgrade, \xe9" + "x" * 8000),
+        ],
+    )
+    def test_what_a_peer_wrote_is_shown_escaped_and_cut(self, head: bytes) -> None:
+        text = str(refused(head))
+        assert text.isprintable()
+        assert len(text) < 400
+
     def test_a_refused_version_says_which_is_spoken(self) -> None:
         assert refused(request_head(sec_websocket_version="8")).headers == {"Sec-WebSocket-Version": "13"}
 
