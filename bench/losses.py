@@ -53,11 +53,19 @@ REASONS: Final[Mapping[str, str]] = {
     "sequential, p50, `busy_poll`": (
         "Nobody is woken any more; what is left over pure Rust are 4 µs of Python at both ends together."
     ),
+    "1 B → 8 MiB of payload": (
+        "From 1 MiB on a message is larger than the second-level cache, and is passed over in memory by "
+        "socket, JSON, base64 and back; pure Rust rises there too, in some runs less than ours: why is not "
+        "found out."
+    ),
+    "opening handshakes per second and core": (
+        "Half of ours is the loop's own accepting and its transport; 101s without an interpreter are cheaper."
+    ),
     "1 → 100,000 pending": (
         "100,000 callers are 100,000 tasks. Python's garbage collector goes through all of them again and "
         "again: without it (gc.freeze, gc.disable) a message costs 1.8 times as much at 100,000 as at 64, "
-        "with it 4.3 times. The rest is memory that no longer fits the processor's caches. The core's table "
-        "of calls has no part in it."
+        "with it 4.3 times. Then there is the timeout of each call that waits for the socket to take bytes "
+        "again, and memory that no longer fits the processor's caches."
     ),
     "messages per CPU-second, 2 workers": (
         "One client feeds both on two processors: each worker gets smaller batches, and waits more often."
