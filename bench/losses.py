@@ -62,8 +62,8 @@ REASONS: Final[Mapping[str, str]] = {
         "Half of ours is the loop's own accepting and its transport; 101s without an interpreter are cheaper."
     ),
     "1 → 100,000 pending": (
-        "100,000 callers are 100,000 tasks, and Python's garbage collector goes through all of them again and "
-        "again. Over 200,000 messages in steady flight one costs 4.3 times as much at 100,000 as at 64, and "
+        "100,000 callers are 100,000 tasks, and Python's garbage collector goes through all of them over and "
+        "over. Over 200,000 messages in steady flight one costs 4.3 times as much at 100,000 as at 64, and "
         "without the collector (gc.freeze, gc.disable) 1.8 times. A round here begins with all of them at "
         "once: most wait for the socket to take bytes, with a timeout each, and are woken together."
     ),
@@ -72,8 +72,8 @@ REASONS: Final[Mapping[str, str]] = {
         "Ours rises sooner, for each connection has a client with its objects too."
     ),
     "64 in flight, ids by `uuid4`": (
-        "`uuid.uuid4()` is Python of the driver's, and of picows's too: what both have in common, ours has in "
-        "less time."
+        "`uuid.uuid4()` is Python of the driver's, here and with picows: what both have in common weighs "
+        "more where the rest is less."
     ),
     "`import sage_ws` over `import asyncio`, pure": (
         "As with the Rust core, and the fallback's own modules on top: 10 ms where `import asyncio` takes 30."
