@@ -150,7 +150,6 @@ class Link(asyncio.Protocol):
             transport: the loop's.
             received: what came in behind the opening handshake.
             greeting: what goes out first: its answer.
-
         """
         direct = None
         if wants_direct(self._settings):

@@ -4,6 +4,7 @@
 //! It speaks to two objects of Python: its *link* gets the values of each read and is told when the kernel refuses
 //! bytes, its *transport* is told of what is rare: the output went out at last, or the connection ended.
 
+use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyOSError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -124,16 +125,19 @@ impl Socket {
         let watched = connection.watched || socket.blocked;
         drop(connection);
         drop(socket);
-        if is_busy {
-            Self::call_link(slf, intern!(py, "stay_awake"))?;
-        }
         let mut received = delivery.received();
         if !watched {
             received = Self::dispatch(slf, received)?;
         }
         let (sleepers, values) = sorted(py, received)?;
         // The link first: whoever is stepped shall see a connection that ends as one that has.
-        let told = if watched || values.is_some() { Self::tell_link(slf, values) } else { Ok(()) };
+        let mut told = Ok(());
+        if is_busy {
+            told = Self::call_link(slf, intern!(py, "stay_awake"), ());
+        }
+        if told.is_ok() && (watched || values.is_some()) {
+            told = Self::call_link(slf, intern!(py, "values_received"), (values,));
+        }
         step_all(&sleepers, round.may_step && told.is_ok())?;
         told?;
         if replied { Self::flush(slf) } else { Ok(()) }
@@ -170,17 +174,13 @@ impl Socket {
         Ok(Vec::new())
     }
 
-    fn call_link(slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) -> PyResult<()> {
+    fn call_link<'py>(
+        slf: &Bound<'py, Self>,
+        method: &Bound<'py, PyString>,
+        arguments: impl PyCallArgs<'py>,
+    ) -> PyResult<()> {
         let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(slf.py()));
-        link.map_or(Ok(()), |link| link.bind(slf.py()).call_method0(method).map(drop))
-    }
-
-    fn tell_link(slf: &Bound<'_, Self>, values: Option<Bound<'_, PyList>>) -> PyResult<()> {
-        let py = slf.py();
-        let link = slf.try_borrow()?.link.as_ref().map(|link| link.clone_ref(py));
-        link.map_or(Ok(()), |link| {
-            link.bind(py).call_method1(intern!(py, "values_received"), (values,)).map(drop)
-        })
+        link.map_or(Ok(()), |link| link.bind(slf.py()).call_method1(method, arguments).map(drop))
     }
 
     /// The kernel takes bytes again.
@@ -388,7 +388,7 @@ impl Socket {
                 let interest = Interest { write: true, ..socket.interest };
                 socket.watch(py, interest)?;
                 drop(socket);
-                Self::call_link(slf, intern!(py, "pause_writing"))
+                Self::call_link(slf, intern!(py, "pause_writing"), ())
             }
             Written::Lost(error) => {
                 drop(socket);
