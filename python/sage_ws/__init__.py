@@ -24,6 +24,7 @@ from sage_ws.aio.client import Client, connect
 from sage_ws.aio.run import run
 from sage_ws.aio.server import Server, serve
 from sage_ws.aio.state import State
+from sage_ws.dedupe import DedupeMemory, DedupeSQLite
 from sage_ws.errors import (
     AnsweredError,
     ClosedError,
@@ -70,6 +71,8 @@ __all__ = [
     "ConnectionLostError",
     "DecodeError",
     "Dedupe",
+    "DedupeMemory",
+    "DedupeSQLite",
     "DialError",
     "DialTimeoutError",
     "DuplicateIdError",

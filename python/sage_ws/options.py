@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 if TYPE_CHECKING:
     from sage_ws.aio.server import Server
     from sage_ws.handler import Handler, UpgradeRequest
+    from sage_ws.message import Response
 
 
 class Unset(enum.Enum):
@@ -45,7 +46,32 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Dedupe(Protocol):
-    """The interface of a store that lets a server run a message id at most once."""
+    """The interface of a store that lets a server run a message at most once: ``ServerOptions.dedupe``.
+
+    A key is 32 bytes: a digest of whose message it is and of its id (API.md, "dedupe go by identity").
+    `DedupeMemory` and `DedupeSQLite` are two; one of your own has these methods.
+    """
+
+    async def open(self) -> None:
+        """Get ready: called before a server listens, in its loop and process; several may share a store."""
+
+    async def begin(self, key: bytes) -> Response | Literal["run", "unknown"]:
+        """Decide what becomes of a message, and wait for that where it runs already.
+
+        Returns:
+            ``"run"``: it is the first with this key, and runs; `finish` or `cut` follows. A Response: the
+            answer of the first. ``"unknown"``: there was a run, and how it ended is not known.
+        """
+        ...
+
+    async def finish(self, key: bytes, response: Response) -> None:
+        """Keep the answer of a run, and give it to those who wait in `begin`."""
+
+    def cut(self, key: bytes) -> None:
+        """A run was broken off: from here on its outcome is unknown."""
+
+    async def close(self) -> None:
+        """Let go of files and threads: once for each `open`."""
 
 
 class CommonOptions(TypedDict, total=False):
@@ -245,6 +271,19 @@ def _trusted_proxies(name: str, value: object) -> None:
             ) from None
 
 
+_DEDUPE_METHODS: Final = ("open", "begin", "finish", "cut", "close")
+
+
+def _dedupe(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be a store, not a class: {value.__name__}(...)")
+    missing = [one for one in _DEDUPE_METHODS if not callable(getattr(value, one, None))]
+    if missing:
+        raise TypeError(f"{name} must be a store or None; {type(value).__name__} has no {', '.join(missing)}")
+
+
 def _only(*allowed: object) -> Check:
     """An option that is not built yet: it takes its default and its off value alone."""
 
@@ -346,7 +385,7 @@ class ServerSettings(CommonSettings):
     origins: Collection[str | None] | None = _option(None, _origins)
     authorize: Authorize | None = _option(None, _callable_or_none)
     max_connections: int | None = _option(None, _count_or_none)
-    dedupe: None = _option(None, _only(None))
+    dedupe: Dedupe | None = _option(None, _dedupe)
     lifespan: Lifespan | None = _option(None, _callable_or_none)
     health_path: str | None = _option("/healthz", _path_or_none)
     trusted_proxies: Collection[str] = _option((), _trusted_proxies)

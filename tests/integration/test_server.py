@@ -767,6 +767,7 @@ async def test_stats_add_up_and_outlive_connections(raw_client: Any, eventually:
         "answered": 3,
         "invalid": 1,
         "dropped": 0,
+        "duplicates": 0,
     }
     assert after == {**during, "connections": 0}
 

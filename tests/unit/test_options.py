@@ -330,7 +330,6 @@ UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
     ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
     ("interceptors", [(), []], [[print], (print,), None]),
     ("handler", [None], [print]),
-    ("dedupe", [None], [object()]),
 ]
 
 

@@ -36,6 +36,8 @@ OPTIONS = {
     "ClientOptions",
     "CommonOptions",
     "Dedupe",
+    "DedupeMemory",
+    "DedupeSQLite",
     "Headers",
     "HeadersFactory",
     "Seconds",

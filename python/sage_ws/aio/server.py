@@ -26,6 +26,7 @@ from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
+from sage_ws.aio.once import Once
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import NotSentError
@@ -57,6 +58,8 @@ class Server:
         self._takes_call = takes_call(handler)
         self.settings = ServerSettings.parse(options, "Server")
         wants_direct(self.settings)  # refuses what cannot be
+        dedupe, limit = self.settings.dedupe, self.settings.max_message_size
+        self._once = None if dedupe is None else Once(handler, dedupe, limit)
         self._handler = handler
         self.path: str | None = None
         self.draining = False
@@ -77,6 +80,7 @@ class Server:
         self._port: int | None = None
         self._shares_port = False  # `run` sets it where several processes listen on one port
         self._lifespan: Lifespan | None = None
+        self._has_store = False
         self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
@@ -104,7 +108,7 @@ class Server:
         Raises:
             RuntimeError: the server was started or closed before, or is closed while it starts.
             ValueError: the path does not start with a slash, or both sock= and unix= are given.
-            OSError: the address cannot be bound.
+            OSError: the address cannot be bound, or the file of ``dedupe`` not opened.
         """
         if self._loop is not None or self._closing is not None:
             raise RuntimeError("a server can be started once")
@@ -122,8 +126,11 @@ class Server:
             lifespan = Lifespan(settings.lifespan(self))
             context = await lifespan.entered()
             self._lifespan = lifespan
-        self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop, context)
+        once = self._once
+        handler, takes_call = (self._handler, self._takes_call) if once is None else (once, True)
+        self._workers = Workers(handler, takes_call, settings.max_message_size, loop, context)
         try:
+            await self._open_store()
             self._listener = await self._listen(loop, host, port, sock, unix)
             if self._closing is not None:
                 self._listener.close()
@@ -131,6 +138,7 @@ class Server:
                     _remove_socket(unix)
                 raise RuntimeError("the server was closed while it started")
         except BaseException:
+            await self._close_store()
             await self._leave_lifespan()
             raise
         self._unix = unix
@@ -227,7 +235,8 @@ class Server:
             ``connections`` (open now), ``accepted`` and ``refused`` (opening handshakes), ``pending``
             (requests accepted and not answered yet), ``received`` (requests), ``answered``, ``invalid``
             (messages answered by a validation or decoding error), ``dropped`` (requests and answers whose
-            connection was gone, or that came during a drain), ``bytes_in``, ``bytes_out``.
+            connection was gone, or that came during a drain), ``duplicates`` (requests that ``dedupe`` did
+            not run again), ``bytes_in``, ``bytes_out``.
         """
         totals = dict(self._totals)
         for link in self._links:
@@ -239,6 +248,7 @@ class Server:
             "refused": self.refused,
             "pending": self._unfinished(),
             "dropped": self.dropped,
+            "duplicates": 0 if self._once is None else self._once.duplicates,
             **totals,
         }
 
@@ -357,10 +367,25 @@ class Server:
         if self._unix is not None:
             _remove_socket(self._unix)
         try:
+            await self._close_store()
             await self._leave_lifespan()
         finally:
             self._closed = True
             self._changes.tell()
+
+    async def _open_store(self) -> None:
+        if self.settings.dedupe is not None:
+            await self.settings.dedupe.open()
+            self._has_store = True
+
+    async def _close_store(self) -> None:
+        """Close the store of ``dedupe``; if it cannot be closed that is logged, for the rest still ends."""
+        store, has_store, self._has_store = self.settings.dedupe, self._has_store, False
+        if store is not None and has_store:
+            try:
+                await store.close()
+            except Exception:
+                logger.exception("the dedupe store could not be closed")
 
     async def _leave_lifespan(self) -> None:
         lifespan, self._lifespan = self._lifespan, None
