@@ -311,10 +311,6 @@ class TestTimeouts:
             await client.send(message(), timeout=timeout)
         assert client.stats()["dials"] == 0
 
-    async def test_idempotent_is_not_built_yet(self) -> None:
-        with pytest.raises(TypeError, match="idempotent is not built yet"):
-            await Client("ws://localhost").send(message(), idempotent=True)
-
 
 class TestCancellation:
     async def test_a_cancelled_call_is_forgotten_at_once(self, lying_server: Any) -> None:
@@ -976,6 +972,7 @@ async def test_stats_add_up(lying_server: Any) -> None:
         "failed": 0,
         "dials": 1,
         "reconnects": 0,
+        "retries": 0,
     }
     # what passed stays counted when the connection is gone
     assert (after["sent"], after["answered"]) == (10, 10)

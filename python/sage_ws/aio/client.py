@@ -4,8 +4,9 @@ Its life is drawn in `aio/state.py`. `Client.send` guarantees that a call ends e
 to its message, or with an error that says whether the message may have left. An idle client costs one
 timer.
 
-A little over 500 lines, a good third of them docstrings: it is one class, whose parts all ask `state` and
-whose line of waiting calls (`aio/turns.py`) and links (`aio/calls.py`) stand in files of their own.
+Some 600 lines, a good third of them docstrings: it is one class, whose parts all ask `state` and whose line
+of waiting calls (`aio/turns.py`), links (`aio/calls.py`) and repeats (`aio/repeating.py`) stand in files of
+their own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sage_ws.aio.changes import Changes
 from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.link import Loss, wants_direct
 from sage_ws.aio.opening import check_headers
+from sage_ws.aio.repeating import send_repeatedly, whole_time
 from sage_ws.aio.state import State, moved
 from sage_ws.aio.turns import Turns
 from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
@@ -82,7 +84,7 @@ class Client:
         self._totals: dict[str, int] = dict.fromkeys(
             ("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0
         )
-        self._counts: dict[str, int] = dict.fromkeys(("failed", "dials", "reconnects"), 0)
+        self._counts: dict[str, int] = dict.fromkeys(("failed", "dials", "reconnects", "retries"), 0)
 
     # ── what it is ────────────────────────────────────────────────────────────────────
 
@@ -102,8 +104,8 @@ class Client:
         Returns:
             ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``,
             ``answered``, ``late`` (answers nobody waits for any more), ``invalid`` (answers that could not
-            be decoded), ``failed`` (calls ended by an error), ``dials``, ``reconnects``, ``bytes_in``,
-            ``bytes_out``.
+            be decoded), ``failed`` (calls ended by an error), ``dials``, ``reconnects``, ``retries``
+            (messages sent again by ``idempotent``), ``bytes_in``, ``bytes_out``.
         """
         link = self._link
         totals = dict(self._totals)
@@ -271,7 +273,9 @@ class Client:
             message: what to send; its id must not be in flight already.
             timeout: seconds for everything, dialling included; None for no limit. Not given: ``dial_timeout``
                 to leave, then ``read_timeout`` for the answer.
-            idempotent: not built yet; takes False.
+            idempotent: the message may run twice, or the server knows repeats by its ``dedupe``: after a loss
+                of the connection it is sent again, with the same id, within its time. Without a ``timeout``
+                that is ``dial_timeout`` and ``read_timeout`` together.
 
         Returns:
             The peer's answer, be it a success or not: see `Response.raise_for_error`.
@@ -284,15 +288,25 @@ class Client:
             DecodeError: the answer came and cannot be decoded.
             RuntimeError: the client belongs to another event loop.
         """
+        if idempotent:
+            check_timeout(timeout)
+            _check_message(message)
+            return await send_repeatedly(
+                lambda left: self.send(message, timeout=left),
+                timeout,
+                whole=whole_time(timeout, self._settings.dial_timeout, self._settings.read_timeout),
+                clock=asyncio.get_running_loop().time,
+                goes_on=self._sends_again,
+            )
         link, waiter = self._link, None
-        if timeout is UNSET and not idempotent:
+        if timeout is UNSET:
             try:
                 waiter = self._ask(message)
             except Exception:
                 self._refused(message)
                 raise
         if waiter is None:
-            link, deadline = await self._leave(message, timeout, idempotent)
+            link, deadline = await self._leave(message, timeout)
             try:
                 waiter = link.send(message, deadline)
             except Exception:
@@ -310,6 +324,14 @@ class Client:
             self._counts["failed"] += 1
             raise
 
+    def _sends_again(self) -> bool:
+        """Whether a message whose connection was lost goes out on the next; the call has not failed then."""
+        if self._is_ending or not self._settings.reconnect:
+            return False
+        self._counts["failed"] -= 1
+        self._counts["retries"] += 1
+        return True
+
     def _refused(self, message: SecureMessage) -> None:
         """A message could not be queued: its place is free again."""
         self._changed()
@@ -324,9 +346,7 @@ class Client:
         if link is not None:  # answers make room, or end a drain: both want to hear of them
             link.connection.watched = bool(turns.line) or self._state is State.DRAINING
 
-    async def _leave(
-        self, message: SecureMessage, timeout: Seconds | Unset, idempotent: bool
-    ) -> tuple[ClientLink, float]:
+    async def _leave(self, message: SecureMessage, timeout: Seconds | Unset) -> tuple[ClientLink, float]:
         """The slow way out: wait for a connection and a place on it.
 
         Returns:
@@ -334,8 +354,6 @@ class Client:
         """
         check_timeout(timeout)
         _check_message(message)
-        if idempotent:
-            raise TypeError("idempotent is not built yet: it takes False")
         try:
             self._check_usable()
         except ClosedError as error:
