@@ -2,7 +2,9 @@
 
 ::
 
-    python -m tests.faults.answering PORT JOURNAL
+    python -m tests.faults.answering PORT JOURNAL [STORE]
+
+With a STORE, the path of a SQLite file, it runs each message at most once.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from pathlib import Path
 from tests.faults.child import input_ended, run, say
 from tests.faults.ledger import Journal, answer_of, payload_of
 
-from sage_ws import HandlerError, SecureMessage, serve
+from sage_ws import DedupeSQLite, HandlerError, SecureMessage, serve
 
 
-async def main(port: int, journal: Journal) -> None:
+async def main(port: int, journal: Journal, store: DedupeSQLite | None) -> None:
     """Serve until the standard input ends."""
 
     async def handler(message: SecureMessage) -> bytes:
@@ -29,10 +31,11 @@ async def main(port: int, journal: Journal) -> None:
             await asyncio.sleep(float(wait))
         return answer_of(message.id, size)
 
-    async with serve(handler, "127.0.0.1", port):
+    async with serve(handler, "127.0.0.1", port, dedupe=store):
         say("listening")
         await input_ended()
 
 
 if __name__ == "__main__":
-    run(main(int(sys.argv[1]), Journal(Path(sys.argv[2]))))
+    _, port, journal, *store = sys.argv
+    run(main(int(port), Journal(Path(journal)), DedupeSQLite(store[0]) if store else None))
