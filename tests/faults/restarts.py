@@ -1,4 +1,4 @@
-"""Kill -9 under load: a server that remembers what ran is killed again and again, and clients repeat themselves.
+"""Kill -9 under load: a server that remembers what ran is killed again and again, and its clients go on.
 
 ::
 
