@@ -115,6 +115,8 @@ class ServerOptions(CommonOptions, total=False):
     origins: Collection[str | None] | None
     authorize: Authorize | None
     max_connections: int | None
+    max_connections_per_address: int | None
+    max_connections_per_identity: int | None
     dedupe: Dedupe | None
     lifespan: Lifespan | None
     health_path: str | None
@@ -386,6 +388,8 @@ class ServerSettings(CommonSettings):
     authorize: Authorize | None = _option(None, _callable_or_none)
     max_connections: int | None = _option(None, _count_or_none)
     dedupe: Dedupe | None = _option(None, _dedupe)
+    max_connections_per_address: int | None = _option(None, _count_or_none)
+    max_connections_per_identity: int | None = _option(None, _count_or_none)
     lifespan: Lifespan | None = _option(None, _callable_or_none)
     health_path: str | None = _option("/healthz", _path_or_none)
     trusted_proxies: Collection[str] = _option((), _trusted_proxies)

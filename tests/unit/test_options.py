@@ -58,6 +58,8 @@ SERVER: dict[str, Any] = {
     "origins": None,
     "authorize": None,
     "max_connections": None,
+    "max_connections_per_address": None,
+    "max_connections_per_identity": None,
     "dedupe": None,
     "lifespan": None,
     "health_path": "/healthz",
@@ -75,8 +77,13 @@ SECONDS = [
     "open_timeout",
     "busy_poll",
 ]
-COUNTS = ["max_message_size", "max_concurrency", "max_queue_bytes", "max_pending", "max_connections"]
-OPTIONAL_COUNTS = ["max_message_size", "max_connections"]
+OPTIONAL_COUNTS = [
+    "max_message_size",
+    "max_connections",
+    "max_connections_per_address",
+    "max_connections_per_identity",
+]
+COUNTS = ["max_concurrency", "max_queue_bytes", "max_pending", *OPTIONAL_COUNTS]
 BOTH = [ClientSettings, ServerSettings]
 
 

@@ -1,7 +1,8 @@
 """The server's side of the opening handshake on a socket: accept → head → doors → 101 → `ServerLink`.
 
 Each arrow has its limit: ``open_timeout`` runs from the accept (TLS included) to the 101, the head is
-bounded by `opening`, ``max_connections`` and a drain refuse with 503, and ``authorize`` says who it is.
+bounded by `opening`, ``max_connections`` and a drain refuse with 503, ``authorize`` says who it is, and who
+has as many connections as one may have is refused with 429 (`aio/quota.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sage_ws.aio import opening
 from sage_ws.aio.head import ReceivedRequest, RequestHead
@@ -109,7 +110,6 @@ class ServerOpening(asyncio.Protocol):
         if server.path is not None and path != server.path:
             raise Refusal(404, f"no agent is served at {peer_text(path)}")
         origin = opening.check_origin(request, server.settings.origins)
-        self._check_room()
         assert self._transport is not None
         told = self._transport.get_extra_info
         remote = told("peername")
@@ -118,6 +118,7 @@ class ServerOpening(asyncio.Protocol):
 
             forwarded = request.fields.get("x-forwarded-for", ())
             remote = remote_address(remote, forwarded, server.settings.trusted_proxies)
+        self._check_room(remote)
         received = ReceivedRequest(request.path, request.lines, remote, origin, told("peercert") or None)
         if server.settings.authorize is None:
             self._open(request, received, None)
@@ -126,22 +127,24 @@ class ServerOpening(asyncio.Protocol):
                 self._authorize(request, received), name="sage_ws authorize"
             )
 
-    def _check_room(self) -> None:
+    def _check_room(self, remote: Any, identity: str | None = None) -> None:
         server = self._server
         if server.draining:
             raise Refusal(503, "the server is draining")
         limit = server.settings.max_connections
         if limit is not None and server.connection_count >= limit:
             raise Refusal(503, f"the server has its {limit} connections", {"Retry-After": "1"})
+        if server.quotas is not None:
+            server.quotas.check(remote, identity)
 
     async def _authorize(self, request: RequestHead, received: ReceivedRequest) -> None:
         authorize = self._server.settings.authorize
         assert authorize is not None
         try:
-            identity = await authorize(received)
+            identity = _identity(await authorize(received))
             received.forget_headers()
-            self._check_room()
-            self._open(request, received, _identity(identity))
+            self._check_room(received.remote_address, identity)
+            self._open(request, received, identity)
         except RefusedError as error:
             self.refuse(opening.refusal_of(error))
         except Refusal as refusal:

@@ -4,6 +4,7 @@
 
     accept            open_timeout, max_connections, 503 while draining    aio/accepting.py
     opening handshake head limits, path, origins, authorize                aio/opening.py
+    for each caller   max_connections_per_address, …_per_identity          aio/quota.py
     connection        max_message_size, pings, silence, max_queue_bytes    aio/link.py, aio/serving.py
     handler           max_concurrency, one context per message             aio/workers.py
     answer            max_message_size, write_timeout                      aio/serving.py
@@ -27,6 +28,7 @@ from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.once import Once
+from sage_ws.aio.quota import Quotas
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import NotSentError
@@ -64,6 +66,7 @@ class Server:
         self.path: str | None = None
         self.draining = False
         self.openings: set[ServerOpening] = set()
+        self.quotas = Quotas.of(self.settings)
         self.refused = 0
         self.dropped = 0
         self._accepted = 0
@@ -279,6 +282,8 @@ class Server:
         self._accepted += 1
         link = ServerLink(self, self._workers, self.settings, self._loop, request, identity)
         self._links[link] = None
+        if self.quotas is not None:
+            self.quotas.take(link, request.remote_address, identity)
         return link
 
     def _opening_gone(self, opening: ServerOpening) -> None:
@@ -289,6 +294,8 @@ class Server:
     def _link_lost(self, link: ServerLink) -> None:
         """A link's socket is gone."""
         if self._links.pop(link, link) is None:
+            if self.quotas is not None:
+                self.quotas.give_back(link)
             for name, count in _counters(link).items():
                 self._totals[name] += count
             if link.unfinished:

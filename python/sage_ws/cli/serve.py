@@ -31,6 +31,7 @@ def add_to(commands: Commands) -> None:
         "--workers", type=count, default=1, metavar="N", help="processes that share the port (1)"
     )
     parser.add_argument("--max-connections", type=count, metavar="N")
+    parser.add_argument("--max-connections-per-address", type=count, metavar="N")
     parser.add_argument("--max-message-size", type=count, metavar="BYTES")
     parser.add_argument("--no-health", action="store_true", help="no answer at /healthz")
     parser.set_defaults(run=run)
@@ -45,6 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     options: ServerOptions = {}
     if arguments.max_connections is not None:
         options["max_connections"] = arguments.max_connections
+    if arguments.max_connections_per_address is not None:
+        options["max_connections_per_address"] = arguments.max_connections_per_address
     if arguments.max_message_size is not None:
         options["max_message_size"] = arguments.max_message_size
     if arguments.no_health:
