@@ -399,6 +399,31 @@ async def test_authorize_proves_who_calls(serve: Serve, session: aiohttp.ClientS
     assert seen == [("/messages", "127.0.0.1", None)] * 2
 
 
+@pytest.mark.parametrize(
+    ("trusted", "told", "host"),
+    [
+        ([], ["192.0.2.1"], "127.0.0.1"),
+        (["10.0.0.0/8"], ["192.0.2.1"], "127.0.0.1"),
+        (["127.0.0.1"], ["192.0.2.1"], "192.0.2.1"),
+        (["127.0.0.0/8"], ["198.51.100.9, 192.0.2.1", "127.0.0.5"], "192.0.2.1"),
+        (["127.0.0.1"], [], "127.0.0.1"),
+    ],
+)
+async def test_who_calls_is_told_by_trusted_proxies_alone(
+    serve: Serve, session: aiohttp.ClientSession, trusted: list[str], told: list[str], host: str
+) -> None:
+    seen: list[str] = []
+
+    async def authorize(request: sage_ws.UpgradeRequest) -> None:
+        seen.append(request.remote_address[0])
+
+    url = await serve(upper, authorize=authorize, trusted_proxies=trusted)
+    headers = [("X-Forwarded-For", one) for one in told]
+    async with session.post(f"{url}/messages", json=HELLO_BODY, headers=headers) as response:
+        assert response.status == 200
+    assert seen == [host]
+
+
 async def test_a_broken_authorize_lets_nobody_in(
     serve: Serve, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -414,6 +439,8 @@ def test_the_servers_options_are_checked() -> None:
         http_app(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_message_size must be at least 1"):
         http_app(upper, max_message_size=0)
+    with pytest.raises(ValueError, match="trusted_proxies must hold addresses or networks"):
+        http_app(upper, trusted_proxies=["proxy"])
 
 
 # ── the client ─────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from sage_ws._core import decode_message, encode_response
+from sage_ws.aio.forwarded import remote_address
 from sage_ws.errors import DecodeError, RefusedError, peer_text
 from sage_ws.handler import INTERNAL_ERROR, DetachedCall, HandlerCaller, validate
 from sage_ws.message import Response, SecureMessage
@@ -40,6 +41,7 @@ def http_app(
     max_message_size: int | None = 16 * 1024 * 1024,
     origins: Collection[str | None] | None = None,
     authorize: Authorize | None = None,
+    trusted_proxies: Collection[str] = (),
 ) -> web.Application:
     """An aiohttp application that answers SAGE messages by ``handler``.
 
@@ -51,12 +53,19 @@ def http_app(
         max_message_size: bytes of JSON, in and out.
         origins: as for ``Server``: not given, a browser's Origin must match Host.
         authorize: as for ``Server``: returns the peer's identity, or raises RefusedError.
+        trusted_proxies: as for ``Server``: whose `X-Forwarded-For` tells ``authorize`` who calls.
 
     Raises:
         TypeError, ValueError: the handler or an option cannot be used.
     """
     settings = ServerSettings.parse(
-        {"max_message_size": max_message_size, "origins": origins, "authorize": authorize}, "http_app"
+        {
+            "max_message_size": max_message_size,
+            "origins": origins,
+            "authorize": authorize,
+            "trusted_proxies": trusted_proxies,
+        },
+        "http_app",
     )
     # A body that is compressed could grow without bound: it is not unpacked, and so not JSON.
     app = web.Application(handler_args={"auto_decompress": False, **_HEADER_LIMITS})
@@ -83,6 +92,7 @@ class _Endpoint:
         self._limit = settings.max_message_size
         self._origins = settings.origins
         self._authorize = settings.authorize
+        self._trusted = settings.trusted_proxies
 
     async def answer(self, request: web.Request) -> web.Response:
         try:
@@ -126,9 +136,9 @@ class _Endpoint:
         if self._authorize is None:
             return None
         told = request.get_extra_info
-        received = _Request(
-            request.path_qs, request.headers, told("peername"), origin, told("peercert") or None
-        )
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        remote = remote_address(told("peername"), forwarded, self._trusted)
+        received = _Request(request.path_qs, request.headers, remote, origin, told("peercert") or None)
         try:
             return await self._authorize(received)
         except RefusedError:
