@@ -406,12 +406,16 @@ def check_timeout(timeout: Seconds | Unset) -> None:
         _seconds("timeout", timeout)
 
 
-def check_run(path: str | None, workers: int) -> None:
+def check_run(path: str | None, workers: int, certfile: str | None, keyfile: str | None) -> None:
     """Check what `run` takes besides the options.
 
     Raises:
-        TypeError: path is no str, or workers no int.
-        ValueError: path does not start with a slash, or there would be no worker.
+        TypeError: path or a file is no str, or workers no int.
+        ValueError: path does not start with a slash, there would be no worker, or a key without a certificate.
     """
     _path_or_none("path", path)
     _count("workers", workers)
+    _text_or_none("certfile", certfile)
+    _text_or_none("keyfile", keyfile)
+    if certfile is None and keyfile is not None:
+        raise ValueError("keyfile needs certfile, the certificate that it is the key of")

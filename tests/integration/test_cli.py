@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 import sage_ws
 from sage_ws import HandlerError, Response, SecureMessage, connect
@@ -128,6 +130,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "m:h", "--port", "65536"], "'65536' is not a port"),
         (["serve", "m:h", "--workers", "0"], "'0' is not a whole number from 1 on"),
         (["serve", "m:h", "--path", "ws"], "'ws' does not start with a slash"),
+        (["serve", "m:h", "--keyfile", "own.key"], "--keyfile needs --certfile"),
         (["serve", "cli_handlers"], "handler must be MODULE:HANDLER, not 'cli_handlers'"),
         (["serve", "no_such_module:x"], "no module named 'no_such_module', neither here nor installed"),
         (["serve", "cli_handlers.deeper:x"], "no module named 'cli_handlers.deeper'"),
@@ -408,6 +411,33 @@ def test_serve_hands_its_options_on(ports: Ports) -> None:
     options = ["--path", "/in", "--max-connections", "1", "--no-health"]
     assert serve_and(talk, ports, "cli_handlers:upper", *options) == 0
     assert seen == [b"HI", 404, 404, 503]
+    seen.clear()
+    options = ["--path", "/in", "--max-connections-per-address", "1", "--no-health"]
+    assert serve_and(talk, ports, "cli_handlers:upper", *options) == 0
+    assert seen == [b"HI", 404, 404, 429]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_serve_with_a_certificate_speaks_tls(ports: Ports, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    answers: list[bytes] = []
+
+    async def talk_tls(port: int) -> None:
+        async with connect(f"wss://127.0.0.1:{port}", ssl=context) as client:
+            answers.append((await client.send(SecureMessage(payload=b"hi", did="did:sage:me"))).data)
+
+    options = ["--certfile", "own.pem"]
+    assert serve_and(lambda port: asyncio.run(talk_tls(port)), ports, "cli_handlers:upper", *options) == 0
+    assert answers == [b"HI"]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_certificate_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "cli_handlers:upper", "--port", "0", "--certfile", "own.pem"]) == 1
+    assert "cannot load own.pem: [Errno 2] No such file" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("handlers")

@@ -82,6 +82,8 @@ SIGNATURES: dict[str, list[tuple[str, Any]]] = {
         ("port", 8080),
         ("*path", None),
         ("*workers", 1),
+        ("*certfile", None),
+        ("*keyfile", None),
         ("**options", EMPTY),
     ],
     "MessageTransport.send": [("message", EMPTY), ("*timeout", sage_ws.UNSET)],

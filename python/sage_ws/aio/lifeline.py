@@ -2,7 +2,8 @@
 
 ::
 
-    parent → worker   a byte: drain; a second one: cut that short
+    parent → worker   END: drain; a second one: cut that short
+                      RELOAD: load the certificate again
                       end of file: the parent is gone, however it went: drain
     worker → parent   SERVING: it listens
                       FAILED and a text: why it never will
@@ -16,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 from sage_ws.aio.stopping import Stop
 
+END = b"!"
+RELOAD = b"~"
 SERVING = b"+"
 FAILED = b"-"
 LONGEST_CAUSE = 1000
@@ -60,10 +64,10 @@ class ParentEnd:
         """For a selector."""
         return self._socket.fileno()
 
-    def order(self) -> None:
-        """Say one word: drain, then cut that short."""
+    def order(self, word: bytes = END) -> None:
+        """Say one word."""
         with contextlib.suppress(OSError):  # it ended by itself
-            self._socket.send(b"!")
+            self._socket.send(word)
 
     def hear(self) -> None:
         """Take what the worker has said so far."""
@@ -95,8 +99,14 @@ class WorkerEnd:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
 
-    def attend(self, loop: asyncio.AbstractEventLoop, stop: Stop) -> None:
-        """Hear the parent's words, and its end, in the loop."""
+    def attend(self, loop: asyncio.AbstractEventLoop, stop: Stop, reload: Callable[[], object]) -> None:
+        """Hear the parent's words, and its end, in the loop.
+
+        Args:
+            loop: the running loop.
+            stop: what the words that end this process are told to.
+            reload: called when the certificate is to be loaded again.
+        """
         hear = stop.side()
 
         def read() -> None:
@@ -104,8 +114,8 @@ class WorkerEnd:
                 words = self._socket.recv(16)
             except ConnectionResetError:  # the parent went with a word of ours unread
                 words = b""
-            for _ in words:
-                hear()
+            for word in words:
+                (reload if word == ord(RELOAD) else hear)()
             if not words:
                 loop.remove_reader(self._socket)
                 stop.drain.set()

@@ -16,6 +16,10 @@ from typing import Self
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 """What ends a server."""
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""What has one load its certificate again, where it has one in files; else it ends the process, unheard."""
+HELD_BACK = (*ENDING, signal.SIGHUP) if HANGUP is not None else ENDING
+"""What must not reach a process that does not hear it yet."""
 
 
 class Stop:
@@ -51,17 +55,29 @@ def hear_signals(loop: asyncio.AbstractEventLoop, hear: Callable[[], None]) -> N
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(hear))
 
 
+def hear_hangup(loop: asyncio.AbstractEventLoop, hear: Callable[[], object]) -> None:
+    """Call ``hear`` in the loop for each SIGHUP, where there is such a signal."""
+    if HANGUP is not None:
+        loop.add_signal_handler(HANGUP, hear)
+
+
 class Signals:
-    """The signals of a process without a loop, for a selector to wait for, while it is entered."""
+    """The signals of a process without a loop, for a selector to wait for, while it is entered.
+
+    Args:
+        hangup: whether SIGHUP is one of them.
+    """
+
+    def __init__(self, *, hangup: bool) -> None:
+        # Only a signal with a handler in Python is written there. SIGCHLD: a worker has ended.
+        self._numbers = (*(HELD_BACK if hangup else ENDING), signal.SIGCHLD)
 
     def __enter__(self) -> Self:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._former_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        # Only a signal with a handler in Python is written there. SIGCHLD: a worker has ended.
-        numbers = (*ENDING, signal.SIGCHLD)
-        self._former_handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
+        self._former_handlers = {number: signal.signal(number, lambda *_: None) for number in self._numbers}
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -71,17 +87,17 @@ class Signals:
         """For a selector."""
         return self._reader.fileno()
 
-    def take(self) -> int:
-        """How many signals have come that end a server."""
+    def take(self) -> list[int]:
+        """The signals that have come, but for those of a child's end."""
         try:
-            return sum(number in ENDING for number in self._reader.recv(4096))
+            return [number for number in self._reader.recv(4096) if number != signal.SIGCHLD]
         except BlockingIOError:
-            return 0
+            return []
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """Let none of `ENDING` through: a child without handlers yet would die, or wake the parent."""
-        former = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        """Let none of `HELD_BACK` through: a child without handlers yet would die, or wake the parent."""
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         try:
             yield
         finally:

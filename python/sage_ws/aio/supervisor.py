@@ -4,7 +4,7 @@
 
     the start   a fork for each; one that ends before it has served is a mistake, and ends them all
     serving     one that ends, for whatever reason, is replaced: at once, then after longer and longer waits
-    signals     the first drains them all, a second one cuts that short, a third kills
+    signals     the first drains them all, a second one cuts that short, a third kills; SIGHUP reloads
     the end     what is left when the time is over is killed: no process outlives `Supervisor.run`
 
 The parent has no event loop and no thread, so that a fork copies neither, and the hundredth worker starts as
@@ -26,8 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from sage_ws.aio.lifeline import ParentEnd, WorkerEnd, lifeline
-from sage_ws.aio.stopping import Signals
+from sage_ws.aio.lifeline import RELOAD, ParentEnd, WorkerEnd, lifeline
+from sage_ws.aio.stopping import HANGUP, Signals
 from sage_ws.options import Seconds
 
 logger = logging.getLogger("sage_ws.server")
@@ -71,6 +71,8 @@ class Supervisor:
         where: what they serve, for the log.
         drain_time: seconds that a worker may take to drain and to close; None for no limit.
         close_time: seconds that it may take to close; None for no limit.
+        reload: called for SIGHUP, before the workers are told to do the same; False where they are not to. None
+            leaves that signal alone.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class Supervisor:
         where: str,
         drain_time: Seconds,
         close_time: Seconds,
+        reload: Callable[[], bool] | None = None,
     ) -> None:
         self._work = work
+        self._reload = reload
         self._where = where
         self._times = (drain_time, close_time)
         self._workers: dict[int, Worker] = {}
@@ -103,7 +107,7 @@ class Supervisor:
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("several workers are run from the main thread: no other gets signals")
-        with Signals() as signals:
+        with Signals(hangup=self._reload is not None) as signals:
             threads = [one.name for one in threading.enumerate() if one is not threading.main_thread()]
             if threads:
                 logger.warning("what these threads lock may stay locked in workers: %s", ", ".join(threads))
@@ -177,7 +181,10 @@ class Supervisor:
                 if not worker.lifeline.ended:
                     selector.register(worker.lifeline, selectors.EVENT_READ)
             selector.select(None if until == math.inf else max(until, 0.0))
-        for _ in range(signals.take()):
+        for number in signals.take():
+            if number == HANGUP:
+                self._reload_all()
+                continue
             if not self._orders:
                 logger.info(
                     "signalled: draining %d workers; a second signal ends them at once", len(self._workers)
@@ -188,6 +195,12 @@ class Supervisor:
             for worker in self._workers.values():
                 logger.error("%s has not ended in time: killing it", worker)
             self._kill()
+
+    def _reload_all(self) -> None:
+        # Here first: a worker that is started later is a fork of this process.
+        if self._reload is not None and self._reload():
+            for worker in self._workers.values():
+                worker.lifeline.order(RELOAD)
 
     def _look_after(self, worker: Worker) -> None:
         """Take what it has said, and whether it has ended."""

@@ -30,6 +30,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--workers", type=count, default=1, metavar="N", help="processes that share the port (1)"
     )
+    parser.add_argument("--certfile", metavar="FILE", help="a certificate: serve TLS; SIGHUP loads it again")
+    parser.add_argument("--keyfile", metavar="FILE", help="its private key, unless that stands there too")
     parser.add_argument("--max-connections", type=count, metavar="N")
     parser.add_argument("--max-connections-per-address", type=count, metavar="N")
     parser.add_argument("--max-message-size", type=count, metavar="BYTES")
@@ -39,6 +41,8 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    if arguments.keyfile is not None and arguments.certfile is None:
+        raise UsageError("--keyfile needs --certfile, the certificate that it is the key of")
     handler = _find(arguments.handler)
     # The server itself says where it listens, at level INFO.
     name = "%(name)s" if arguments.workers == 1 else "%(name)s[%(process)d]"
@@ -58,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.port,
         path=arguments.path,
         workers=arguments.workers,
+        certfile=arguments.certfile,
+        keyfile=arguments.keyfile,
         **options,
     )
     return 0

@@ -6,17 +6,24 @@ import asyncio
 
 import pytest
 
-from sage_ws.aio.lifeline import LONGEST_CAUSE, lifeline
+from sage_ws.aio.lifeline import LONGEST_CAUSE, RELOAD, lifeline
 from sage_ws.aio.stopping import Stop
+
+
+def nothing() -> None:
+    """For who loads no certificate."""
 
 
 async def test_a_word_drains_and_a_second_one_cuts() -> None:
     parent, worker = lifeline()
     stop = Stop()
-    worker.attend(asyncio.get_running_loop(), stop)
+    reloads: list[bool] = []
+    worker.attend(asyncio.get_running_loop(), stop, lambda: reloads.append(stop.drain.is_set()))
+    parent.order(RELOAD)
     parent.order()
     await asyncio.wait_for(stop.drain.wait(), 10)
     assert not stop.cut.is_set()
+    assert reloads == [False]
     parent.order()
     await asyncio.wait_for(stop.cut.wait(), 10)
     parent.close()
@@ -30,7 +37,7 @@ async def test_the_parents_end_drains_and_cuts_nothing(unread: bool, ordered: bo
     parent, worker = lifeline()
     stop = Stop()
     loop = asyncio.get_running_loop()
-    worker.attend(loop, stop)
+    worker.attend(loop, stop, nothing)
     if ordered:
         parent.order()
         await asyncio.wait_for(stop.drain.wait(), 10)
