@@ -15,6 +15,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
@@ -322,6 +323,28 @@ def opening_request() -> Callable[..., bytes]:
 def opening_answer() -> Callable[[bytes], bytes]:
     """``opening_answer(head)``: the 101 to a request's head."""
     return accepting
+
+
+@pytest.fixture
+async def outcome_of() -> Callable[..., Awaitable[tuple[int, str, str]]]:
+    """``code, out, err = await outcome_of(source)``: a process that ends by itself, on the loop of this one.
+
+    There, ``factory`` is the module whose ``new_event_loop`` makes one.
+    """
+    name = "uvloop" if "uvloop" in type(asyncio.get_running_loop()).__module__ else "asyncio"
+    head = (
+        f"import asyncio, {name} as factory, gc, os, signal, sys, threading\n"
+        "from sage_ws import *\n"
+        "def message(payload=b'x'):\n"
+        "    return SecureMessage(payload=payload, did='did:sage:test')\n"
+    )
+
+    async def run(source: str, *flags: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-W", "error::RuntimeWarning", *flags, "-c", head + textwrap.dedent(source)]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=40)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
 class Program:

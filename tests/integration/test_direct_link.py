@@ -15,9 +15,6 @@ import resource
 import socket
 import ssl
 import struct
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -63,21 +60,6 @@ def inode(number: int) -> str:
 def either(request: pytest.FixtureRequest) -> str:
     """Each way to the socket."""
     return str(request.param)
-
-
-@pytest.fixture
-async def program() -> Any:
-    """``await program(source)``: run it in a process of its own, on the loop of this one; its output."""
-    factory = "uvloop" if "uvloop" in type(asyncio.get_running_loop()).__module__ else "asyncio"
-    head = f"import asyncio, {factory} as factory, gc, os, sys\nfrom sage_ws import *\n"
-
-    async def run(source: str) -> tuple[str, str]:
-        command = [sys.executable, "-W", "error::RuntimeWarning", "-c", head + textwrap.dedent(source)]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=40)
-        assert done.returncode == 0, done.stderr
-        return done.stdout, done.stderr
-
-    return run
 
 
 class TestChoice:
@@ -417,126 +399,6 @@ class TestErrors:
         (context,) = loop_exceptions
         assert str(context["exception"]) == "a fault of ours"
         loop_exceptions.clear()
-
-    async def test_an_interrupted_handler_leaves_other_servers_their_work(self, program: Any) -> None:
-        out, _ = await program("""
-            interrupted = []
-            def handler(one):
-                if one.payload == b"interrupt" and not interrupted:
-                    interrupted.append(one)
-                    raise KeyboardInterrupt
-                return one.payload
-            def message(payload):
-                return SecureMessage(payload=payload, did="did:sage:test")
-            async def begin():
-                for _ in range(3):
-                    server = await serve(handler).__aenter__()
-                    servers.append(server)
-                    clients.append(await connect(f"ws://127.0.0.1:{server.port}"))
-                for client in clients:
-                    await client.send(message(b"warm"))
-            async def ask():
-                calls.extend(asyncio.ensure_future(one.send(message(b"interrupt"))) for one in clients)
-                await asyncio.sleep(30)
-            async def end():
-                for call in calls[1:]:
-                    print((await call).data)
-                for client in clients:
-                    print((await client.send(message(b"after"))).data)
-                calls[0].cancel()
-                for one in clients + servers:
-                    await one.close()
-            servers, clients, calls = [], [], []
-            loop = factory.new_event_loop()
-            loop.run_until_complete(begin())
-            try:
-                loop.run_until_complete(ask())
-            except KeyboardInterrupt:
-                print("interrupted")
-            loop.run_until_complete(asyncio.wait_for(end(), 20))
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.close()
-        """)
-        assert out.split() == ["interrupted", *["b'interrupt'"] * 2, *["b'after'"] * 3]
-
-
-class TestOtherProcessesAndLoops:
-    @pytest.mark.parametrize("end", ["os._exit(0)", "sys.exit(0)"])
-    async def test_a_forked_child_raises_and_does_not_disturb(
-        self, either: str, program: Any, end: str
-    ) -> None:
-        if end == "sys.exit(0)" and "uvloop" in type(asyncio.get_running_loop()).__module__:
-            pytest.skip("uvloop by itself crashes when a child with an inherited loop ends in order")
-        # a transport of asyncio's own would take its socket out of the parent's selector
-        cut = "link._transport.abort()" if either == "direct" else "pass"
-        out, _ = await program(f"""
-            def message(payload):
-                return SecureMessage(payload=payload, did="did:sage:test")
-            async def begin():
-                server = await serve(lambda one: one.payload, link={either!r}).__aenter__()
-                client = await connect(f"ws://127.0.0.1:{{server.port}}", link={either!r})
-                print((await client.send(message(b"before"))).data, flush=True)
-                return server, client
-            async def child():
-                try:
-                    await client.send(message(b"child"))
-                except ClosedError as error:
-                    print(type(error).__name__, flush=True)
-                await client.close()
-                for link in (client._link, *server.connections):
-                    {cut}
-            async def after():
-                for _ in range(3):
-                    print((await client.send(message(b"after"))).data, flush=True)
-                assert client.stats()["dials"] == 1
-                await client.close()
-                await server.close()
-            loop = factory.new_event_loop()
-            server, client = loop.run_until_complete(begin())
-            pid = os.fork()
-            if pid == 0:
-                asyncio.run(child())
-                del server, client
-                gc.collect()
-                {end}
-            status = os.waitpid(pid, 0)[1]
-            print(status, flush=True)
-            loop.run_until_complete(asyncio.wait_for(after(), 20))
-            loop.close()
-        """)
-        assert out.split() == ["b'before'", "ClosedError", "0", *["b'after'"] * 3]
-
-    async def test_a_loop_closed_under_open_connections_is_no_crash(self, program: Any) -> None:
-        out, _ = await program("""
-            async def begin():
-                server = await serve(lambda one: one.payload).__aenter__()
-                client = await connect(f"ws://127.0.0.1:{server.port}")
-                await client.send(SecureMessage(payload=b"x", did="did:sage:test"))
-                return server, client
-            loop = factory.new_event_loop()
-            kept = loop.run_until_complete(begin())
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.close()
-            del kept
-            gc.collect()
-            print("alive")
-        """)
-        assert out.split() == ["alive"]
-
-    async def test_a_loop_in_another_thread_has_its_own(self, either: Any) -> None:
-        async def exchange(count: int) -> list[bytes]:
-            async with (
-                serve(echo, link=either) as server,
-                connect(f"ws://127.0.0.1:{server.port}", link=either) as client,
-            ):
-                return [(await client.send(message(b"%d" % number))).data for number in range(count)]
-
-        here, there = await asyncio.gather(exchange(300), asyncio.to_thread(asyncio.run, exchange(300)))
-        assert here == there == [b"%d" % number for number in range(300)]
 
 
 class TestCancellation:

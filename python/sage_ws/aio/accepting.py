@@ -73,6 +73,11 @@ class ServerOpening(asyncio.Protocol):
         self._late = b""
         self._over = False
 
+    @property
+    def socket(self) -> Any:
+        """What the transport shows of its socket; None where there is none any more."""
+        return None if self._transport is None else self._transport.get_extra_info("socket")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP, and TLS where it is used, stand."""
         self._transport = cast("asyncio.Transport", transport)

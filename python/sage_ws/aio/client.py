@@ -539,12 +539,15 @@ class Client:
         """End the client: idempotent, from any state, within ``close_timeout``.
 
         Calls that still wait end at once: with ConnectionLostError what left, with ClosedError what did not.
+        In a forked child only the child's share in the connection is closed.
 
         Raises:
             RuntimeError: the client belongs to another event loop.
         """
         if self._pid != os.getpid():
             self._state = State.CLOSED
+            for link in self._ending if self._link is None else {self._link, *self._ending}:
+                link.abandon()
             return
         if self._is_gone:
             return

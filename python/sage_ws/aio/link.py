@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from sage_ws._core import Connection, has_poller
 from sage_ws._core.events import Closing, Pong, Undecodable
 from sage_ws.aio.direct import DirectTransport, take_over
+from sage_ws.aio.forked import let_go
 from sage_ws.aio.hub import hub_of
 from sage_ws.errors import peer_text
 from sage_ws.options import CommonSettings
@@ -196,6 +197,20 @@ class Link(asyncio.Protocol):
         """Drop the connection without waiting for anybody."""
         self._end(loss)
         self._transport.abort()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether no fork lies between its opening and now."""
+        return self._hub.is_of_this_process
+
+    def abandon(self) -> None:
+        """In a forked child: leave the connection to the parent; neither it nor the peer notices."""
+        if self._ended_by is None:
+            self._ended_by = Loss("this connection belongs to the process that was forked")
+        if self.socket is None:
+            let_go(cast("asyncio.Transport", self._transport).get_extra_info("socket"))
+        elif not self.socket.closed:
+            self.socket.close()
 
     def fail(self, code: int, text: str) -> None:
         """End the connection for a peer that is not there any more: our close frame goes out if it can."""

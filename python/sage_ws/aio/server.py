@@ -23,6 +23,7 @@ from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening, keep_blocks
 from sage_ws.aio.changes import Changes
+from sage_ws.aio.forked import let_go
 from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
@@ -325,6 +326,8 @@ class Server:
             RuntimeError: called in another event loop than `start`.
         """
         check_timeout(timeout)
+        if self._is_parents():
+            return
         self._check_loop()
         self._begin_draining()
         try:
@@ -339,9 +342,13 @@ class Server:
     async def close(self) -> None:
         """End now: idempotent, within ``close_timeout``; running handlers are cancelled.
 
+        In a forked child only the child's shares in its sockets are closed.
+
         Raises:
             RuntimeError: called in another event loop than `start`.
         """
+        if self._is_parents():
+            return
         self._check_loop()
         if self._closing is None:
             self._begin_draining()
@@ -352,6 +359,18 @@ class Server:
         self.draining = True
         for link in self._links:
             link.watch_answers()
+
+    def _is_parents(self) -> bool:
+        """Whether this is a forked child, which then lets go of what it has of the server."""
+        if self._hub is None or self._hub.is_of_this_process:
+            return False
+        if not self._closed:
+            self._closed = self.draining = True
+            for held in (*self.sockets, *(opening.socket for opening in self.openings)):
+                let_go(held)
+            for link in self._links:
+                link.abandon()
+        return True
 
     def _check_loop(self) -> None:
         """Refuse another loop than that of the start: what ends here would wake nobody there."""

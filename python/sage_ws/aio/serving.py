@@ -276,6 +276,12 @@ class ServerLink(Link):
         return self._ended_by is not None or self.connection.closing
 
     async def close(self) -> None:
-        """Close the connection with 1000, after `close_timeout` at most."""
+        """Close the connection with 1000, after `close_timeout` at most.
+
+        In a forked child only the child's share in it.
+        """
+        if not self.is_of_this_process:
+            self.abandon()
+            return
         self.begin_close()
         await self.wait_closed()
