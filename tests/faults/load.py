@@ -1,0 +1,65 @@
+"""Load for a fault to fall into: callers that call without end, each call in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from tests.faults.ledger import PATIENCE, Ledger
+
+from sage_ws import Client
+
+
+class Load:
+    """Callers that call without end: ``async with`` starts them, and lets their last calls end at the end.
+
+    Args:
+        ledger: where their calls stand.
+        client: that they share.
+        callers: how many, so many calls are in flight.
+        sizes: of the payloads, in turn.
+        timeout: for each call.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        client: Client,
+        *,
+        callers: int = 16,
+        sizes: tuple[int, ...] = (100,),
+        timeout: float = 5.0,
+    ) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._callers = callers
+        self._sizes = sizes
+        self._timeout = timeout
+        self._stopped = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def _call(self, first: int) -> None:
+        number = first
+        while not self._stopped:
+            size = self._sizes[number % len(self._sizes)]
+            await self._ledger.call(self._client, size=size, timeout=self._timeout)
+            number += 1
+
+    async def answers(self, count: int = 100) -> None:
+        """Wait until so many more calls were answered."""
+        wanted = self._ledger.answered + count
+        await self._ledger.until(lambda: self._ledger.answered >= wanted)
+
+    async def losses(self, count: int = 1) -> None:
+        """Wait until so many more calls ended by a failed link."""
+        wanted = self._ledger.lost + count
+        await self._ledger.until(lambda: self._ledger.lost >= wanted)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._call(first)) for first in range(self._callers)]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopped = True
+        async with asyncio.timeout(self._timeout + PATIENCE):
+            await asyncio.gather(*self._tasks)
