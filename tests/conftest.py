@@ -7,17 +7,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import inspect
+import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
 
 import sage_ws._core
+from sage_ws import Response, SecureMessage
 from sage_ws.aio.link import wants_direct
+from sage_ws.logs import INDENT, LINE_LIMIT
 from sage_ws.options import ClientSettings
 
 # Tests dial this machine alone: a proxy that the environment names is for elsewhere.
@@ -27,6 +31,16 @@ for _variable in [name for name in os.environ if name.lower().endswith("_proxy")
 LOOP_VARIABLE = "SAGE_WS_TEST_LOOP"
 SECONDS_TO_END = 1.0
 """For what a test's last line has cancelled or closed to come to its end."""
+
+SECRET = "canary"
+"""Stands in payloads, signatures, tokens and passwords all over the tests, and in no log line."""
+# Base64 shows a word in three ways, by where it begins; the characters at its ends depend on its neighbours.
+SHOWN = [SECRET] + [
+    base64.b64encode(b"-" * lead + SECRET.encode()).decode()[
+        -(-lead * 8 // 6) : (lead + len(SECRET)) * 8 // 6
+    ]
+    for lead in range(3)
+]
 
 # A test that states no number of examples has these: `--hypothesis-profile=thorough` for more. On a busy
 # machine no example is too slow.
@@ -63,8 +77,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = awaiting
 
 
+class LogWatch(logging.Handler):
+    """Reads every record of the whole run, from DEBUG on, as it would stand in a log.
+
+    Attributes:
+        findings: what no log of ours may hold.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.findings: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        self.findings += [f"a secret in a log: {text}" for shown in SHOWN if shown in text]
+        if not record.name.startswith("sage_ws"):
+            return
+        event, *traceback = text.split("\n")
+        lines = [event, *traceback]
+        if not all(line.isprintable() and len(line) < 2 * LINE_LIMIT for line in lines):
+            self.findings.append(f"not one line: {text!a}")
+        if not all(line.startswith(INDENT) for line in traceback) or (traceback and not record.exc_info):
+            self.findings.append(f"a line that could pass for an event: {text!a}")
+        if isinstance(record.args, tuple) and any(type(arg) in _OF_MESSAGES for arg in record.args):
+            self.findings.append(f"what a message holds is given to a logger: {text!a}")
+
+
+_OF_MESSAGES = {bytes, bytearray, memoryview, SecureMessage, Response}
+WATCH = LogWatch()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     del config
+    for name in ("sage_ws", "asyncio"):
+        logging.getLogger(name).addHandler(WATCH)
+        logging.getLogger(name).setLevel(logging.DEBUG)
     _link()  # refuses what cannot be, before any test passes on another link than was asked for
 
 
@@ -90,6 +137,25 @@ def core() -> Literal["rust", "pure"]:
 def link() -> Literal["direct", "loop"]:
     """How a connection without TLS reaches its socket in this process, where a test says nothing of it."""
     return _link()
+
+
+@pytest.fixture(autouse=True)
+def log_findings() -> Iterator[list[str]]:
+    """What `LogWatch` has found; a test that means to bring it something takes this and empties it."""
+    yield WATCH.findings
+    found, WATCH.findings[:] = [*WATCH.findings], []
+    assert not found, "\n".join(found)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What was logged behind the last test fails the run too."""
+    if WATCH.findings:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for finding in WATCH.findings:
+        terminalreporter.write_line(finding, red=True)
 
 
 @pytest.fixture(autouse=True)

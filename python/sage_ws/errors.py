@@ -39,16 +39,17 @@ PEER_TEXT_LIMIT = 200
 """Characters of a peer's text that an error's text or a log line may carry."""
 
 
-def peer_text(text: str) -> str:
+def peer_text(text: str, limit: int = PEER_TEXT_LIMIT) -> str:
     """Text from a peer as it may stand in an error or a log line: escaped, quoted and cut.
 
     Args:
         text: what the peer sent, of any length.
+        limit: characters before escaping that are shown.
 
     Returns:
-        One line of printable ASCII, at most about ``PEER_TEXT_LIMIT`` characters before escaping.
+        One line of printable ASCII.
     """
-    cut = text[:PEER_TEXT_LIMIT]
+    cut = text[:limit]
     return ascii(cut) if len(cut) == len(text) else f"{cut!a} … ({len(text)} characters)"
 
 

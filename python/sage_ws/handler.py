@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
 from typing import Any, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
 
 from sage_ws.errors import HandlerError, MessageTooBigError, peer_text
+from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
 from sage_ws.transport import MessageTransport
 
-logger = logging.getLogger("sage_ws.handler")
+logger = logger_of("handler")
 
 INTERNAL_ERROR = "internal error"
 """What a peer is told of an exception that is not a HandlerError: nothing internal leaks."""

@@ -76,9 +76,8 @@ class Peer:
 
     def ask(self, message_id: str, payload: bytes = b"x", did: str = "did:sage:raw", **fields: Any) -> None:
         """Send a request, as a Go client writes it."""
-        self.send_json(
-            {"id": message_id, "payload": base64.b64encode(payload).decode(), "did": did, **fields}
-        )
+        encoded = base64.b64encode(payload).decode()
+        self.send_json({"id": message_id, "payload": encoded, "did": did, "signature": "Y2FuYXJ5", **fields})
 
     def answer(self, message_id: str, data: bytes = b"", **fields: Any) -> None:
         """Send an answer, as a Go server writes it."""

@@ -38,7 +38,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def echo(peer: Any) -> None:
@@ -199,7 +199,7 @@ class TestCorrelation:
             assert (await client.send(message())).data == b"the real one"
             assert client.stats()["invalid"] == 1
         (record,) = [one for one in caplog.records if one.levelno == logging.WARNING]
-        assert "undecodable message from the peer" in record.getMessage()
+        assert "undecodable message from 127.0.0.1:" in record.getMessage()
         assert record.getMessage().isprintable()
 
     async def test_many_sends_of_one_step_leave_together(self, lying_server: Any) -> None:

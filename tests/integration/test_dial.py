@@ -31,7 +31,7 @@ TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def echo(peer: Any) -> None:
@@ -152,11 +152,11 @@ class TestFirstDial:
 
         async with lying_server(keep) as server:
             url = server.url + "?a=b"
-            async with connect(url, headers={"Authorization": "Bearer t"}, origin="https://a.example"):
+            async with connect(url, headers={"Authorization": "Bearer canary-t"}, origin="https://a.example"):
                 pass
         lines = heads[0].decode().split("\r\n")
         assert lines[0] == "GET /ws?a=b HTTP/1.1"
-        assert {"Authorization: Bearer t", "Origin: https://a.example"} <= set(lines)
+        assert {"Authorization: Bearer canary-t", "Origin: https://a.example"} <= set(lines)
         assert f"Host: 127.0.0.1:{server.port}" in lines
 
     async def test_no_extension_and_no_subprotocol_is_offered(self, lying_server: Any) -> None:
@@ -413,11 +413,13 @@ class TestReconnect:
             peer.abort()
 
         async with lying_server(dropping) as server:
-            client = Client(server.url, backoff=Backoff(), headers=iter([("Authorization", "Bearer t")]))
+            client = Client(
+                server.url, backoff=Backoff(), headers=iter([("Authorization", "Bearer canary-t")])
+            )
             await client.connect()
             await eventually(lambda: len(heads) >= 2)
             await client.close()
-        assert all(b"Authorization: Bearer t" in head for head in heads)
+        assert all(b"Authorization: Bearer canary-t" in head for head in heads)
 
     async def test_it_dials_again_by_itself_with_fresh_headers(
         self, lying_server: Any, eventually: Any
@@ -437,7 +439,9 @@ class TestReconnect:
         backoff = Backoff()
         async with lying_server(dropping) as server:
             client = Client(
-                server.url, backoff=backoff, headers=lambda: {"Authorization": f"Bearer {next(tokens)}"}
+                server.url,
+                backoff=backoff,
+                headers=lambda: {"Authorization": f"Bearer canary-{next(tokens)}"},
             )
             await client.send(message())
             await eventually(lambda: client.stats()["reconnects"] == 1)
@@ -445,7 +449,7 @@ class TestReconnect:
             assert (await client.send(message(b"again"))).data == b"again"
             assert backoff.attempts == [0]
             await client.close()
-        assert [b"Bearer 0" in heads[0], b"Bearer 1" in heads[1]] == [True, True]
+        assert [b"Bearer canary-0" in heads[0], b"Bearer canary-1" in heads[1]] == [True, True]
 
     async def test_a_send_meanwhile_waits_for_the_new_connection(
         self, lying_server: Any, eventually: Any

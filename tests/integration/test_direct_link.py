@@ -34,7 +34,7 @@ direct_only = pytest.mark.skipif(not has_poller, reason="this core has no direct
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 def echo(one: SecureMessage) -> bytes:

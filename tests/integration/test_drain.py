@@ -27,7 +27,7 @@ TEXT, CLOSE, PING = 0x1, 0x8, 0x9
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 class Slow:

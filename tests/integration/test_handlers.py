@@ -27,7 +27,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def ask(handler: Any, *payloads: bytes, **options: Any) -> list[Response]:

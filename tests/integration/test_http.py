@@ -204,7 +204,7 @@ async def test_the_validation_texts(serve: Serve, transport: Callable[..., HTTPT
 
 
 async def test_headers_of_ones_own(serve: Serve, transport: Callable[..., HTTPTransport]) -> None:
-    tokens = iter(["Bearer 1", "Bearer 2"])
+    tokens = iter(["Bearer canary-1", "Bearer canary-2"])
     seen = []
 
     async def authorize(request: sage_ws.UpgradeRequest) -> str:
@@ -223,7 +223,7 @@ async def test_headers_of_ones_own(serve: Serve, transport: Callable[..., HTTPTr
     once = transport(url, headers=iter([("Authorization", "iterated")]))
     await once.send(HELLO)
     await once.send(HELLO)
-    assert seen == ["Bearer 1", "Bearer 2", "fixed", "made", "iterated", "iterated"]
+    assert seen == ["Bearer canary-1", "Bearer canary-2", "fixed", "made", "iterated", "iterated"]
 
 
 async def test_headers_that_fail_are_a_dial_error(
@@ -718,7 +718,7 @@ def test_it_belongs_to_the_loop_of_its_first_send(unused_tcp_port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ws://host", "host:80", "http://", "http://me:secret@host", "http://host?x=1", "http://host#x"]
+    "url", ["ws://host", "host:80", "http://", "http://me:canary@host", "http://host?x=1", "http://host#x"]
 )
 def test_a_url_that_is_no_base_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="url must be") as caught:

@@ -25,7 +25,7 @@ TEXT, CLOSE = 0x1, 0x8
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def silent(peer: Any) -> None:

@@ -24,7 +24,7 @@ async def echo(one: SecureMessage) -> bytes:
 
 
 def message(payload: bytes = b"x") -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test")
+    return SecureMessage(payload=payload, did="did:sage:test", signature=b"canary")
 
 
 # ── statuses ──────────────────────────────────────────────────────────────────────────

@@ -251,22 +251,22 @@ class TestRefusals:
         self, answer: bytes, text: str, status: int | None
     ) -> None:
         async with a_proxy(answer) as proxy:
-            client = Client("ws://127.0.0.1:9/ws", proxy=proxy.url(user="me:secret"))
+            client = Client("ws://127.0.0.1:9/ws", proxy=proxy.url(user="me:canary"))
             with pytest.raises(DialError, match=f"^the proxy {re.escape(proxy.url())} {text}") as got:
                 await client.connect()
             assert got.value.status == status
-            assert "secret" not in str(got.value)
+            assert "canary" not in str(got.value)
             await client.close()
 
     @pytest.mark.parametrize("scheme", ["http", "socks5h"])
     async def test_nobody_listens(self, scheme: str) -> None:
         async with a_proxy() as proxy:
-            url = proxy.url(scheme, user="me:secret")
+            url = proxy.url(scheme, user="me:canary")
         client = Client("ws://127.0.0.1:9/ws", proxy=url)
         shown = rf"^could not reach the proxy {scheme}://127\.0\.0\.1:{proxy.port}: .*(refused|failed)"
         with pytest.raises(DialError, match=shown) as got:
             await client.connect()
-        assert "secret" not in str(got.value)
+        assert "canary" not in str(got.value)
         await client.close()
 
     async def test_a_body_in_pieces_is_one(self) -> None:
@@ -331,9 +331,9 @@ class TestEnvironment:
                 assert proxy.heads == []
 
     async def test_one_that_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("http_proxy", "me:secret@proxy:3128")
+        monkeypatch.setenv("http_proxy", "me:canary@proxy:3128")
         client = Client("ws://127.0.0.1:9/ws")
         with pytest.raises(DialError, match=r"^the environment names a proxy that is none: a proxy's") as got:
             await client.connect()
-        assert "secret" not in str(got.value)
+        assert "canary" not in str(got.value)
         await client.close()

@@ -52,7 +52,7 @@ def program(start_program: Any) -> Callable[..., Awaitable[Any]]:
 
 
 def message(payload: bytes = b"x") -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test")
+    return SecureMessage(payload=payload, did="did:sage:test", signature=b"canary")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -31,7 +31,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def echo(one: SecureMessage) -> bytes:
@@ -222,11 +222,11 @@ class TestPath:
 
     async def test_one_serves_that_one(self, raw_client: Any, http_status: Any, opening_request: Any) -> None:
         async with serve(echo, path="/ws") as server:
-            async with raw_client(server.port, "/ws?token=1") as peer:
+            async with raw_client(server.port, "/ws?token=canary") as peer:
                 peer.ask("m-1")
                 assert (await peer.read_json())["success"] is True
                 (link,) = server.connections
-                assert link.request.path == "/ws?token=1"
+                assert link.request.path == "/ws?token=canary"
             for path in ("/", "/ws/", "/WS", "/wsx"):
                 status, answer = await http_status(server.port, opening_request(path))
                 assert status == 404
@@ -389,7 +389,7 @@ class TestAuthorize:
 
         async def authorize(request: Any) -> str | None:
             seen.append(request)
-            return "alice" if request.headers.get("authorization") == "Bearer a" else None
+            return "alice" if request.headers.get("authorization") == "Bearer canary-a" else None
 
         async def handler(one: SecureMessage, call: Any) -> bytes:
             assert isinstance(call.connection, Connection)
@@ -399,7 +399,7 @@ class TestAuthorize:
 
         async with serve(handler, authorize=authorize) as server:
             url = f"ws://127.0.0.1:{server.port}/ws?x=1"
-            async with connect(url, headers={"Authorization": "Bearer a"}) as client:
+            async with connect(url, headers={"Authorization": "Bearer canary-a"}) as client:
                 assert (await client.send(message())).data == b"alice"
                 (link,) = server.connections
                 assert (link.identity, link.subprotocol, link.closed) == ("alice", None, False)
@@ -407,7 +407,7 @@ class TestAuthorize:
                 assert (await client.send(message())).data == b"None"
         request = seen[0]
         assert request.path == "/ws?x=1"
-        assert request.headers["AUTHORIZATION"] == "Bearer a"
+        assert request.headers["AUTHORIZATION"] == "Bearer canary-a"
         assert request.remote_address[0] == "127.0.0.1"
         assert request.origin is None
 

@@ -451,7 +451,7 @@ async def test_a_lifespan_that_fails_at_the_start_ends_it_all(start: Any, tmp_pa
     process = await start("{'lifespan': failing}", f"FLAG = {str(tmp_path)!r}\n{FAILING}")
     assert await process.ended() == 1
     lines = await process.rest()
-    assert "ValueError: no database" in lines, "the traceback of the worker"
+    assert "    ValueError: no database" in lines, "the traceback of the worker"
     assert any(
         line.startswith("ChildProcessError: worker ")
         and line.endswith("ended with code 1 before it had served: ValueError: no database")

@@ -24,7 +24,7 @@ USER = "me:word"
 
 
 def message(payload: bytes = b"hello") -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test")
+    return SecureMessage(payload=payload, did="did:sage:test", signature=b"canary")
 
 
 async def echo(received: SecureMessage) -> bytes:
@@ -118,11 +118,11 @@ async def test_user_and_password(scheme: str, choosy: Kind, start: Start) -> Non
         url = f"ws://localhost:{server.port}/ws"
         async with connect(url, proxy=f"{scheme}://{USER}@{host}") as client:
             assert (await client.send(message())).data == b"hello"
-        for wrong in ("", "me:secret@"):
+        for wrong in ("", "me:canary@"):
             client = Client(url, proxy=f"{scheme}://{wrong}{host}")
             with pytest.raises(DialError, match=rf"^the proxy {scheme}://{host} ") as got:
                 await client.connect()
-            assert "secret" not in str(got.value)
+            assert "canary" not in str(got.value)
             if scheme == "http":
                 assert got.value.status in {401, 407}
             await client.close()

@@ -23,7 +23,7 @@ NO_PINGS = {"ping_interval": None, "keepalive_interval": None}
 
 
 def message(payload: bytes = b"hello") -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test")
+    return SecureMessage(payload=payload, did="did:sage:test", signature=b"canary")
 
 
 async def echo(received: SecureMessage) -> bytes:

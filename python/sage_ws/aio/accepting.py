@@ -13,15 +13,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sage_ws.aio import opening
-from sage_ws.aio.head import ReceivedRequest, RequestHead
+from sage_ws.aio.head import ReceivedRequest, RequestHead, shown_address
 from sage_ws.aio.opening import Refusal
 from sage_ws.errors import RefusedError, peer_text
+from sage_ws.logs import logger_of
 
 if TYPE_CHECKING:
     from sage_ws.aio.hub import Hub
     from sage_ws.aio.server import Server
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 LINGER = 1.0
 """Seconds that a refused peer has to read its refusal: a close at once could cost it the answer."""
@@ -184,7 +185,10 @@ class ServerOpening(asyncio.Protocol):
         if self._over:
             return
         self._server.refused += 1
-        logger.info("refused a connection with %d: %s", refusal.status, refusal)
+        if logger.isEnabledFor(logging.INFO):
+            told = self._transport.get_extra_info if self._transport is not None else {}.get
+            peer = shown_address(told("peername"))
+            logger.info("refused a connection from %s with %d: %s", peer, refusal.status, refusal)
         self._say_goodbye(refusal.encode())
 
     def _say_goodbye(self, answer: bytes) -> None:

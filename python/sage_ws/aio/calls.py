@@ -118,6 +118,9 @@ class ClientLink(Link):
     def _unblocked(self) -> None:
         self._client._answers_came()
 
+    def _peer_name(self) -> str:
+        return str(self._client._address)
+
     def _closes_first(self) -> bool:
         return False
 

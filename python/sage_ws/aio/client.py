@@ -12,7 +12,6 @@ their own.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncIterator, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -30,10 +29,11 @@ from sage_ws.aio.repeating import send_repeatedly, whole_time
 from sage_ws.aio.state import State, moved
 from sage_ws.aio.turns import Turns
 from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
+from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
 
-logger = logging.getLogger("sage_ws.client")
+logger = logger_of("client")
 
 PROVEN = 5.0
 """Seconds that a connection lives, or one answer, until its loss starts the backoff anew: a peer that accepts
@@ -217,7 +217,7 @@ class Client:
                     if self._is_ending or not self._retries or not can_heal(error):
                         self._give_up_dialing(error)
                         return
-                    logger.info("dial failed, another follows: %s", error)
+                    logger.info("dial to %s failed, another follows: %s", self._address, error)
                     self._move(State.WAITING)
                     continue
                 if self._is_ending:  # a headers= of the caller's that swallowed our cancellation
@@ -240,7 +240,7 @@ class Client:
             self._dialing = None
 
     def _give_up_dialing(self, error: DialError) -> None:
-        logger.info("dial failed: %s", error)
+        logger.info("dial to %s failed: %s", self._address, error)
         if self._is_ending:
             return
         self._move(State.IDLE)
@@ -254,6 +254,7 @@ class Client:
     def _opened(self, link: ClientLink) -> None:
         if self._was_connected:
             self._counts["reconnects"] += 1
+            logger.info("connected to %s again", self._address)
         self._was_connected = True
         self._dial_error = None
         self._move(State.OPEN)
@@ -493,7 +494,7 @@ class Client:
         if not self._settings.reconnect:
             self._stay_closed(loss)
             return
-        logger.info("%s; dialling again", loss.text)
+        logger.info("connection with %s ended: %s; dialling again", self._address, loss.text)
         self._move(State.WAITING)
         self._dial_if_needed()
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from sage_ws.aio import opening, proxying
 from sage_ws.aio.link import UNLIMITED, Link
-from sage_ws.errors import DialError, DialTimeoutError, peer_text
+from sage_ws.errors import DialError, DialTimeoutError
 from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
 if TYPE_CHECKING:
@@ -61,8 +61,9 @@ class Address:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise ValueError(f"url is malformed: {error}") from None
-        shown = url.partition("?")[0]  # a query may hold a token
+            told = "" if "@" in url else f": {error}"
+            raise ValueError(f"url is malformed{told}") from None
+        shown = url.partition("?")[0].rpartition("@")[2]  # a query may hold a token, user info a password
         if "@" in parts.netloc:
             raise ValueError("url must hold no user info: give credentials in headers=")
         if parts.scheme not in {"ws", "wss"}:
@@ -273,8 +274,8 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             self._raise_refused()
 
     def _raise_refused(self) -> None:
-        body = bytes(self._body[: self._body_length]).decode("utf-8", "replace").strip()
-        shown = f": {peer_text(body)}" if body else ""
+        body = bytes(self._body[: self._body_length])
+        shown = opening.answer_text(body, opening.secret_words(self._request))
         self.opened.set_exception(
             DialError(f"the server answered HTTP {self._refused}{shown}", status=self._refused)
         )

@@ -28,6 +28,14 @@ _READ = re.compile(
 )
 
 
+def shown_address(address: Any) -> str:
+    """A socket's address as a URL would have it: ``(host, port, …)`` for TCP, else a unix socket's path."""
+    if not isinstance(address, tuple):
+        return f"unix:{address}" if address else "a unix socket"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class RequestHead:
     """A sound GET.
 

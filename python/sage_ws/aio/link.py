@@ -15,7 +15,6 @@ called with what that gave.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from math import ceil, inf
 from time import perf_counter
@@ -27,12 +26,13 @@ from sage_ws.aio.direct import DirectTransport, take_over
 from sage_ws.aio.forked import let_go
 from sage_ws.aio.hub import hub_of
 from sage_ws.errors import peer_text
+from sage_ws.logs import logger_of
 from sage_ws.options import CommonSettings
 
 if TYPE_CHECKING:
     from sage_ws._core import Socket
 
-logger = logging.getLogger("sage_ws.link")
+logger = logger_of("link")
 
 FLUSH_AT = 8 * 1024
 """Bytes of output at which a batch is written before it is finished: flushed only at its end, client and
@@ -214,6 +214,7 @@ class Link(asyncio.Protocol):
 
     def fail(self, code: int, text: str) -> None:
         """End the connection for a peer that is not there any more: our close frame goes out if it can."""
+        logger.info("connection with %s given up: %s", self._peer_name(), text)
         self._end(Loss(text))
         self.connection.send_close(code, text)
         self.flush()
@@ -312,7 +313,7 @@ class Link(asyncio.Protocol):
             if waiter is not None and not waiter.done():
                 waiter.set_result(perf_counter())  # the loop's time is cached, by uvloop to the millisecond
         elif isinstance(event, Undecodable):
-            logger.warning("undecodable message from the peer: %s", event.error)
+            logger.warning("undecodable message from %s: %s", self._peer_name(), event.error)
         elif isinstance(event, Closing):
             self._closing(event)
 
@@ -321,7 +322,9 @@ class Link(asyncio.Protocol):
             shown = f" {peer_text(event.reason)}" if event.reason else ""
             self._end(Loss(f"the peer closed the connection ({event.code}){shown}", event.code, event.reason))
         else:
-            logger.warning("connection failed with %s: %s", event.code, event.reason)
+            logger.warning(
+                "connection with %s failed with %s: %s", self._peer_name(), event.code, event.reason
+            )
             self._end(Loss(f"the connection failed with {event.code}: {event.reason}"))
         self.flush()
         if event.by_peer and self._closes_first():
@@ -339,6 +342,10 @@ class Link(asyncio.Protocol):
         """Behind the close frame of a connection that failed nothing follows."""
         if self._failed and not self._blocked and self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def _peer_name(self) -> str:
+        """The peer's address, for a log line."""
+        raise NotImplementedError
 
     def _closes_first(self) -> bool:
         """Whether this role shuts the socket when both close frames have passed (RFC 6455 §7.1.1)."""
@@ -471,7 +478,9 @@ class Link(asyncio.Protocol):
         if timeout is None:
             return inf
         if now >= self._stalled_since + timeout:
-            self.cut(Loss(f"the peer took no bytes for {timeout:g} s", stalled=True))
+            text = f"the peer took no bytes for {timeout:g} s"
+            logger.info("connection with %s given up: %s", self._peer_name(), text)
+            self.cut(Loss(text, stalled=True))
         return min(self._stalled_since + timeout, now + timeout / 4)
 
     def _watch_silence(self, now: float) -> float:

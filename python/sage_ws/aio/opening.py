@@ -30,6 +30,10 @@ MAX_BODY: Final = 64 * 1024
 """Bytes of a refusal's body that a client reads."""
 START: Final = len(b"HTTP/")
 """Bytes by which another protocol is told from HTTP."""
+SHORTEST_SECRET: Final = 6
+"""Characters of a word of ours that no error repeats; shorter ones are everywhere, and no secrets."""
+SHOWN_START: Final = 16
+"""Characters that are shown of what is no HTTP: enough to know a protocol by, too few for a secret."""
 
 _END = b"\r\n\r\n"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -43,6 +47,7 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = {"upgrade", "connection", "host", "origin"}
+_PLAIN = {*_OURS, "user-agent", ""}
 
 # `websockets` logs heads at DEBUG, headers with tokens included: its records stop here.
 QUIET = logging.getLogger("sage_ws.opening.heads")
@@ -161,7 +166,13 @@ def check_request_start(start: bytes) -> None:
 
 
 def _shown_line(data: bytes) -> str:
-    return peer_text(data.partition(b"\r\n")[0].decode("latin-1"))
+    line = data.partition(b"\r\n")[0].decode("latin-1")
+    return peer_text(line.partition("?")[0], SHOWN_START)
+
+
+def _shown_url(url: str) -> str:
+    """A peer's URL without what may be a secret: user info and query."""
+    return peer_text(url.partition("?")[0].rpartition("@")[2])
 
 
 def parse_request(head: bytes, health_path: str | None) -> RequestHead:
@@ -215,7 +226,8 @@ def _malformed(head: bytes) -> Refusal:
     protocol.receive_data(head)
     cause = protocol.handshake_exc
     said = str(cause.__cause__ or cause) if cause else "no sound request"
-    return Refusal(400, f"malformed head: {peer_text(said)}")  # what the library says holds the peer's bytes
+    # behind a colon the library says what the peer sent: a token may stand there
+    return Refusal(400, f"malformed head: {peer_text(said.partition(': ')[0])}")
 
 
 def _resource_name(target: str) -> str:
@@ -224,7 +236,7 @@ def _resource_name(target: str) -> str:
         return target
     path = _AUTHORITY.sub("", target)
     if path == target:
-        raise Refusal(400, f"malformed request target {peer_text(target)}")
+        raise Refusal(400, f"malformed request target {_shown_url(target)}")
     return path if path.startswith("/") else f"/{path}"
 
 
@@ -271,7 +283,8 @@ def _unacceptable(request: RequestHead) -> Refusal:
     del headers["Upgrade"]
     headers["Upgrade"] = "websocket"
     response = ServerProtocol(logger=QUIET).accept(Request(request.path, headers))
-    return Refusal(400, peer_text(response.body.decode("utf-8", "replace").strip()))
+    said = response.body.decode("utf-8", "replace").partition(" header")
+    return Refusal(400, peer_text(f"{said[0]}{said[1]}".strip()))  # what follows is the peer's
 
 
 def check_origin(request: RequestHead, origins: Iterable[str | None] | None) -> str | None:
@@ -296,7 +309,7 @@ def check_origin(request: RequestHead, origins: Iterable[str | None] | None) -> 
         own = _endpoint(f"{origin.partition('://')[0]}://{request.fields['host'][0]}")
         if own is not None and _endpoint(origin) == own:
             return origin
-        raise Refusal(403, f"origin {peer_text(origin)} is not this host; list it in origins=")
+        raise Refusal(403, f"origin {_shown_url(origin)} is not this host; list it in origins=")
     if origin is None:
         if None in origins:
             return None
@@ -304,7 +317,7 @@ def check_origin(request: RequestHead, origins: Iterable[str | None] | None) -> 
     wanted = _endpoint(origin)
     if wanted is not None and any(one is not None and _endpoint(one) == wanted for one in origins):
         return origin
-    raise Refusal(403, f"origin {peer_text(origin)} is not allowed")
+    raise Refusal(403, f"origin {_shown_url(origin)} is not allowed")
 
 
 def _endpoint(origin: str) -> tuple[str, str, int] | None:
@@ -360,6 +373,26 @@ def encode_request(protocol: ClientProtocol, headers: Iterable[tuple[str, str]])
             del request.headers["User-Agent"]
         request.headers[name] = value
     return request.serialize()
+
+
+def secret_words(request: bytes) -> list[str]:
+    """Words of our own request that are nobody's to repeat: its query's, and the caller's header fields'."""
+    line, *fields = request.decode("latin-1").split("\r\n")
+    told = [line.partition("?")[2].rpartition(" ")[0]]
+    for field in fields:
+        name, _, value = field.partition(":")
+        if name.lower() not in _PLAIN and not name.lower().startswith("sec-websocket-"):
+            told.append(value)
+    return [word for text in told for word in re.split(r"[\s,;&=\"]+", text)]
+
+
+def answer_text(body: bytes, secrets: Iterable[str]) -> str:
+    """A refusal's body as an error shows it: some servers and proxies send back what they were asked."""
+    text = body.decode("utf-8", "replace").strip()
+    for word in sorted(set(secrets), key=len, reverse=True):
+        if len(word) >= SHORTEST_SECRET:
+            text = text.replace(word, "***")
+    return f": {peer_text(text)}" if text else ""
 
 
 def check_answer_start(start: bytes) -> None:

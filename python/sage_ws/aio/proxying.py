@@ -30,16 +30,19 @@ class Proxy:
 
     Args:
         url: checked, as `split_proxy` does.
+
+    Attributes:
+        credentials: user and password, None without; no text shows them.
     """
 
-    __slots__ = ("_credentials", "_url", "host", "port", "scheme")
+    __slots__ = ("credentials", "host", "port", "scheme")
 
     def __init__(self, url: str) -> None:
         parts = split_proxy(url)
         self.scheme = parts.scheme
         self.host = cast("str", parts.hostname)
         self.port = parts.port or _PORTS.get(parts.scheme, _SOCKS_PORT)
-        self._credentials = (
+        self.credentials = (
             None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
         )
 
@@ -100,8 +103,8 @@ class Proxy:
 
         target = build_host(uri.host, uri.port, uri.secure, always_include_port=True)
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", "User-Agent: sage-ws"]
-        if self._credentials is not None:
-            lines.append(f"Proxy-Authorization: {build_authorization_basic(*self._credentials)}")
+        if self.credentials is not None:
+            lines.append(f"Proxy-Authorization: {build_authorization_basic(*self.credentials)}")
         return "\r\n".join([*lines, "", ""]).encode()
 
     # ── SOCKS ─────────────────────────────────────────────────────────────────────────
@@ -115,7 +118,7 @@ class Proxy:
             raise DialError(
                 f"the proxy {self} needs python-socks, which is not installed: pip install 'sage-ws[socks]'"
             ) from error
-        user, password = self._credentials or (None, None)
+        user, password = self.credentials or (None, None)
         proxy = SocksProxy(
             ProxyType.SOCKS4 if self.scheme.startswith("socks4") else ProxyType.SOCKS5,
             self.host,
@@ -211,8 +214,9 @@ class _Tunnel(asyncio.Protocol):
             self._raise_refused()
 
     def _raise_refused(self) -> None:
-        body = bytes(self._body[: self._body_length]).decode("utf-8", "replace").strip()
-        self._fail(f"answered HTTP {self._refused}" + (f": {peer_text(body)}" if body else ""))
+        body = bytes(self._body[: self._body_length])
+        secrets = [*opening.secret_words(self._request), *(self._proxy.credentials or ())]
+        self._fail(f"answered HTTP {self._refused}{opening.answer_text(body, secrets)}")
 
     def _fail(self, text: str) -> None:
         self._opened.set_exception(DialError(f"the proxy {self._proxy} {text}", status=self._refused))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Unpack
 from sage_ws.aio.server import Server
 from sage_ws.aio.stopping import HELD_BACK, Stop, hear_hangup, hear_signals
 from sage_ws.handler import Handler
+from sage_ws.logs import logger_of
 from sage_ws.options import ServerOptions, check_run
 
 if TYPE_CHECKING:
     from sage_ws.aio.certificate import Certificate
     from sage_ws.aio.lifeline import WorkerEnd
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 DRAIN_TIMEOUT = 30.0
 """Seconds that a signalled server gives the requests it has read."""
@@ -43,10 +43,10 @@ async def _serve_until_signalled(
     if certificate is not None:
         hear_hangup(loop, certificate.reload)
     await server.start(host, port, path=path)
-    await _serve_until(stop, server, "signalled: draining; a second signal ends it at once")
+    await _serve_until(stop, server, "signalled; a second signal ends it at once")
 
 
-async def _serve_until(stop: Stop, server: Server, farewell: str) -> None:
+async def _serve_until(stop: Stop, server: Server, why: str) -> None:
     try:
         waits = {
             asyncio.ensure_future(stop.drain.wait()),
@@ -56,7 +56,7 @@ async def _serve_until(stop: Stop, server: Server, farewell: str) -> None:
         for wait in waits:
             wait.cancel()
         if stop.drain.is_set():
-            logger.info(farewell)
+            logger.info("draining: %s", why)
             cut = asyncio.ensure_future(stop.cut.wait())
             drain = asyncio.ensure_future(server.drain(timeout=DRAIN_TIMEOUT))
             await asyncio.wait({cut, drain}, return_when=asyncio.FIRST_COMPLETED)
@@ -182,6 +182,6 @@ async def _serve_as_worker(
     try:
         await server.start(host, port, path=path)
         parent.say_serving()
-        await _serve_until(stop, server, "draining")
+        await _serve_until(stop, server, "told by the parent, or signalled")
     finally:  # what is said to the whole group now is done already, and must not end it in the middle
         signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from collections.abc import Collection, Generator, Mapping
@@ -24,7 +23,7 @@ from typing import Any, Self, Unpack
 from sage_ws.aio.accepting import ServerOpening, keep_blocks
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.forked import let_go
-from sage_ws.aio.head import ReceivedRequest
+from sage_ws.aio.head import ReceivedRequest, shown_address
 from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
@@ -34,10 +33,11 @@ from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
+from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, Seconds, ServerOptions, ServerSettings, Unset, check_timeout
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 BACKLOG = 1024
 """Connections that the kernel may hold for us between accepts."""
@@ -194,7 +194,7 @@ class Server:
         if self._unix is not None:
             return f"unix:{self._unix}"
         names = [one.getsockname() for one in self.sockets]
-        return ", ".join(_shown(name) for name in names)
+        return ", ".join(shown_address(name) for name in names)
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -438,13 +438,6 @@ def _remove_socket(path: str) -> None:
     """Remove a unix socket's file; newer Pythons do it themselves."""
     with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - pathlib is not worth its import here
-
-
-def _shown(name: Any) -> str:
-    """A socket's address as a URL would have it."""
-    if isinstance(name, str):
-        return f"unix:{name}"
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 def _counters(link: ServerLink) -> dict[str, int]:

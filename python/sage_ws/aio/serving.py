@@ -8,15 +8,16 @@ answers waits for the peer to read, nothing more is dispatched. Control frames a
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sage_ws._core import Connection as CoreConnection
+from sage_ws.aio.head import shown_address
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
-from sage_ws.errors import ClosedError, MessageTooBigError, NotSentError
+from sage_ws.errors import ClosedError, MessageTooBigError, NotSentError, peer_text
 from sage_ws.handler import UpgradeRequest, failure
+from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
 from sage_ws.options import UNSET, Seconds, ServerSettings, Unset, check_timeout
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sage_ws.aio.server import Server
     from sage_ws.aio.workers import Workers
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 UNSENT_LIMIT = 1024 * 1024
 """Bytes of answers that may wait for a peer before its further requests wait too."""
@@ -180,6 +181,9 @@ class ServerLink(Link):
         if self._server.draining:
             self._server._changes.tell()
 
+    def _peer_name(self) -> str:
+        return shown_address(self.request.remote_address)
+
     def _closes_first(self) -> bool:
         return True
 
@@ -228,7 +232,7 @@ class ServerLink(Link):
             try:
                 buffered = self.connection.send_response(message, reply)
             except MessageTooBigError as error:
-                logger.warning("%s", error)
+                logger.warning("answer to message %s refused: %s", peer_text(message.id), error)
                 buffered = self._answer_failure(message, Response.failure(str(error)))
             except Exception as error:  # noqa: BLE001 - a reply of a wrong type: the handler's fault, logged there
                 buffered = self._answer_failure(message, failure(message, error))

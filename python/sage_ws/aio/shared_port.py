@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from sage_ws.aio.server import FREE_PORT_ATTEMPTS, _shown
+from sage_ws.aio.head import shown_address
+from sage_ws.aio.server import FREE_PORT_ATTEMPTS
 
 
 class SharedPort:
@@ -36,7 +37,7 @@ class SharedPort:
             # Not before it is bound: two runs that share from the start get the same port, and never know.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.number: int = self._sockets[0].getsockname()[1]
-        self.where = ", ".join(sorted(_shown(one.getsockname()) for one in self._sockets))
+        self.where = ", ".join(sorted(shown_address(one.getsockname()) for one in self._sockets))
 
     def close(self) -> None:
         """Let go of it; whoever listens goes on."""

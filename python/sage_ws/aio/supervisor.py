@@ -28,9 +28,10 @@ from typing import NoReturn
 
 from sage_ws.aio.lifeline import RELOAD, ParentEnd, WorkerEnd, lifeline
 from sage_ws.aio.stopping import HANGUP, Signals
+from sage_ws.logs import logger_of
 from sage_ws.options import Seconds
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 PROVEN = 10.0
 """Seconds after which a worker has proved itself: the next one starts at once again."""
@@ -154,8 +155,8 @@ class Supervisor:
             raise
         finally:
             theirs.close()
-        self._workers[pid] = worker = Worker(number, pid, ours, time.monotonic())
-        logger.info("%s started", worker)
+        self._workers[pid] = Worker(number, pid, ours, time.monotonic())
+        logger.info("worker %d (pid %d) started", number, pid)
 
     def _be_worker(self, ours: ParentEnd, theirs: WorkerEnd, signals: Signals) -> NoReturn:
         """Go on as the worker, and never return into the parent's frames, of which this is a copy."""
@@ -193,7 +194,9 @@ class Supervisor:
         if time.monotonic() >= self._deadline:
             self._deadline = math.inf
             for worker in self._workers.values():
-                logger.error("%s has not ended in time: killing it", worker)
+                logger.error(
+                    "worker %d (pid %d) has not ended in time: killing it", worker.number, worker.pid
+                )
             self._kill()
 
     def _reload_all(self) -> None:
@@ -219,17 +222,18 @@ class Supervisor:
         early = worker.number in self._awaited
         how = f"ended with code {code}" if code >= 0 else f"was killed by signal {-code}"
         cause = worker.lifeline.cause
-        text = f"{worker} {how}{' before it had served' if early else ''}{cause and ': '}{cause}"
+        how += f"{' before it had served' if early else ''}{cause and ': '}{cause}"
+        error = ChildProcessError(f"{worker} {how}")
         if self._orders and not code:
-            logger.info("%s", text)
+            logger.info("worker %d (pid %d) %s", worker.number, worker.pid, how)
         elif self._orders:
-            logger.error("%s", text)
-            self._error = self._error or ChildProcessError(text)
+            logger.error("worker %d (pid %d) %s", worker.number, worker.pid, how)
+            self._error = self._error or error
         elif early:
-            logger.error("%s; the others are ended", text)
-            self._give_up(ChildProcessError(text))
+            logger.error("worker %d (pid %d) %s; the others are ended", worker.number, worker.pid, how)
+            self._give_up(error)
         else:
-            logger.warning("%s", text)
+            logger.warning("worker %d (pid %d) %s", worker.number, worker.pid, how)
             self._replace(worker.number, time.monotonic() - worker.started)
 
     def _replace(self, number: int, lived: float) -> None:

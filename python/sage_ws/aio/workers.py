@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import types
 from collections import deque
 from collections.abc import Callable, Generator
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sage_ws._core import Dispatch
 from sage_ws.aio.hub import hub_of
 from sage_ws.handler import INTERNAL_ERROR, failure, settle
+from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sage_ws.aio.serving import ServerLink
     from sage_ws.handler import Handler
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 IDLE_WORKERS = 64
 """Parked workers that are kept for the next burst; more of them retire."""

@@ -7,7 +7,6 @@ SAGE's Go server gives them: what went wrong stands in the body.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from sage_ws._core import decode_message, encode_response
 from sage_ws.aio.forwarded import remote_address
 from sage_ws.errors import DecodeError, RefusedError, peer_text
 from sage_ws.handler import INTERNAL_ERROR, DetachedCall, HandlerCaller, validate
+from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import ServerSettings
 from sage_ws.transports.http_headers import contradicting
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sage_ws.handler import Handler
     from sage_ws.options import Authorize
 
-logger = logging.getLogger("sage_ws.http")
+logger = logger_of("http")
 
 # A Go client sends a header per metadata entry, however long; past these limits aiohttp answers 400.
 _HEADER_LIMITS: Final = {"max_line_size": 65536, "max_field_size": 65536, "max_headers": 1024}
@@ -166,7 +166,7 @@ class _Endpoint:
         if self._limit is None or size <= self._limit:
             return answer
         text = f"response of {size} bytes is over max_message_size {self._limit}"
-        logger.error("%s", text)
+        logger.warning("answer to message %s refused: %s", peer_text(message.id), text)
         return _json(Response(False, message.id, message.task_id, b"", text))
 
 

@@ -12,7 +12,7 @@ from sage_ws import ConnectionLostError, DialError, RefusedError, SecureMessage,
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 async def echo(one: SecureMessage) -> bytes:

@@ -26,7 +26,7 @@ MEGABYTE = 1 << 20
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
-    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+    return SecureMessage(**{"payload": payload, "did": "did:sage:test", "signature": b"canary", **fields})
 
 
 def answers_to(requests: Connection, data: bytes) -> bytes:
