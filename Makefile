@@ -26,7 +26,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize fuzz interop bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz interop bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -36,6 +36,7 @@ help:
 	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
+	@echo "make free-threaded  whether the extension compiles for a Python without a GIL, which need not be there"
 	@echo "make fuzz        each fuzz target of the core, FUZZ_SECONDS=600 each; where a nightly toolchain is"
 	@echo "make bench       side by side with websockets, aiohttp, picows, Go, HTTP, gRPC, Rust; make bench-full: calmer"
 	@echo "make bench-micro the small steps of a message; make bench-page: docs/performance.md, from the last record"
@@ -117,6 +118,11 @@ sanitize:
 		CARGO_TARGET_DIR=target/sanitize RUSTFLAGS=-Zsanitizer=address MAKEFLAGS= \
 			cargo +nightly test --quiet --package sage-ws-io --lib --target $(HOST); \
 	else echo "no nightly toolchain: nothing was run under AddressSanitizer"; fi
+
+# The interpreter is described, not run. A target directory of its own: to cargo it is another configuration.
+free-threaded:
+	CARGO_TARGET_DIR=target/free-threaded PYO3_CONFIG_FILE=$(abspath rust/python/free-threaded.cfg) MAKEFLAGS= \
+		cargo clippy --package sage-ws-python --locked --quiet -- --deny warnings
 
 fuzz:
 	@MAKEFLAGS= .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
