@@ -1,13 +1,16 @@
 """Our reading of opening requests beside that of `websockets`' sans-I/O server, on all kinds of wrong heads.
 
 What ours takes, theirs takes, with the same fields and the same 101. What theirs takes and ours does not is
-named here, reason by reason (`stricter_line`, `stricter_request`); beyond that both refuse the same.
+named here, reason by reason (`stricter_line`, `stricter_request`); beyond that both refuse the same. How a
+head is cut into reads makes no difference. `make fuzz` runs all of this for as long as it is told.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 from hypothesis import example, given, settings, strategies as st
 from websockets.http11 import Request
@@ -25,6 +28,7 @@ NEEDED = (
     ("Sec-WebSocket-Key", KEY),
     ("Sec-WebSocket-Version", "13"),
 )
+EXAMPLES = 6 * settings().max_examples
 READ = {name.lower() for name, _ in NEEDED} | {"origin", "sec-websocket-protocol", "content-length"}
 
 # ── heads ─────────────────────────────────────────────────────────────────────────────
@@ -119,6 +123,26 @@ def requests(draw: st.DrawFn, damage: int) -> bytes:
     return bytes(data)
 
 
+@st.composite
+def long_requests(draw: st.DrawFn) -> bytes:
+    """A request at one of the limits or next to it, or an ordinary one; and what may follow it."""
+    head = draw(requests(damage=1))
+    line, end, fields = head.partition(b"\r\n")
+    beside = draw(st.integers(-2, 2))
+    match draw(st.sampled_from(["as it is", "line", "field", "fields", "head"])):
+        case "line":
+            line = line.replace(b"/ws", b"/" + b"w" * (opening.MAX_LINE - len(line) + 2 + beside))
+        case "field":
+            fields = b"X:" + b"y" * (opening.MAX_LINE - 2 + beside) + end + fields
+        case "fields":
+            fields = b"X:y\r\n" * (opening.MAX_HEADERS - len(NEEDED) + beside) + fields
+        case "head":
+            fields = b"".join([*[b"X:" + b"y" * 4092 + end] * 15, fields])
+            filled = len(line) + len(end) + len(fields)
+            fields = b"Y:" + b"z" * (opening.MAX_HEAD - filled - 4 + beside) + end + fields
+    return line + end + fields + draw(st.sampled_from([b"", b"\x81\x80", b"\r\n\r\n", b"y" * 70_000]))
+
+
 def cut(data: bytes) -> bytes | None:
     """The head at the front of these bytes, as the server cuts it out."""
     try:
@@ -171,7 +195,7 @@ def accepted(request: Request) -> str | None:
     return response.headers["Sec-WebSocket-Accept"] if response.status_code == 101 else None
 
 
-@settings(max_examples=600)
+@settings(max_examples=EXAMPLES)
 @given(data=requests(damage=2))
 @example(b"GET /ws HTTP/1.1\r\nX: y\r\n\r\n")
 @example(b"GET /ws HTTP/1.1\r\nX: y\n\r\n\r\n")
@@ -195,7 +219,7 @@ def test_a_head_is_read_as_theirs_or_its_first_line_is_refused(data: bytes) -> N
     assert our.fields == {name: their.headers.get_all(name) for name in READ if name in their.headers}
 
 
-@settings(max_examples=600)
+@settings(max_examples=EXAMPLES)
 @given(data=requests(damage=0))
 @example(b"\r\n".join([LINE.encode(), *(f"{name}: {value}".encode() for name, value in NEEDED), b"", b""]))
 def test_an_upgrade_is_accepted_as_theirs_is_or_for_a_reason_not(data: bytes) -> None:
@@ -216,3 +240,31 @@ def test_an_upgrade_is_accepted_as_theirs_is_or_for_a_reason_not(data: bytes) ->
     their = accepted(request)
     assert their is not None
     assert our.endswith(f"\r\nSec-WebSocket-Accept: {their}\r\n\r\n".encode())
+
+
+# ── in pieces ─────────────────────────────────────────────────────────────────────────
+def read(chunks: list[bytes]) -> tuple[Any, ...]:
+    """The head and what follows it, or its refusal, or that it is not whole yet."""
+    reader = HeadReader()
+    for number, chunk in enumerate(chunks):
+        try:
+            head = reader.receive_data(chunk)
+        except Refusal as refusal:
+            return refusal.status, str(refusal)
+        if head is not None:
+            return head, reader.rest + b"".join(chunks[number + 1 :])
+    return ()
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=long_requests(), cuts=st.lists(st.integers(0, 1 << 17), max_size=6))
+def test_a_head_is_the_same_in_any_pieces(data: bytes, cuts: list[int]) -> None:
+    ends = sorted({one % (len(data) + 1) for one in cuts} | {len(data)})
+    pieces = [data[start:end] for start, end in pairwise([0, *ends])]
+    assert read(pieces) == read([data])
+    # Byte by byte where the first line ends, and where the head does.
+    for end in (b"\r\n", b"\r\n\r\n"):
+        near = data.find(end)
+        fine = range(max(0, near - 2), near + 6) if near >= 0 else ()
+        pieces = [data[start:stop] for start, stop in pairwise([0, *fine, len(data)])]
+        assert read(pieces) == read([data])
