@@ -26,12 +26,13 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz interop bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz audit interop bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
 	@echo "make test        every test on both cores, loops and links, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
+	@echo "make audit       known vulnerabilities of what is depended on, where a database of them can be had"
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
@@ -126,6 +127,9 @@ free-threaded:
 
 fuzz:
 	@MAKEFLAGS= .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+audit: $(VENV)/.ready-test.$(MODE)
+	@$(BIN)/python .ci/audit.py
 
 suite-parity:
 	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/parity tests/parity $(PYTEST_ARGS)
