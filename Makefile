@@ -38,7 +38,7 @@ help:
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
 	@echo "make free-threaded  whether the extension compiles for a Python without a GIL, which need not be there"
-	@echo "make fuzz        each fuzz target of the core, FUZZ_SECONDS=600 each; where a nightly toolchain is"
+	@echo "make fuzz        each fuzz target, FUZZ_SECONDS=600 each; those of the core where a nightly toolchain is"
 	@echo "make bench       side by side with websockets, aiohttp, picows, Go, HTTP, gRPC, Rust; make bench-full: calmer"
 	@echo "make bench-micro the small steps of a message; make bench-page: docs/performance.md, from the last record"
 	@echo "make counts      instructions of each message, beside what was recorded; needs valgrind"
@@ -125,8 +125,8 @@ free-threaded:
 	CARGO_TARGET_DIR=target/free-threaded PYO3_CONFIG_FILE=$(abspath rust/python/free-threaded.cfg) MAKEFLAGS= \
 		cargo clippy --package sage-ws-python --locked --quiet -- --deny warnings
 
-fuzz:
-	@MAKEFLAGS= .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+fuzz: $(VENV)/.ready-test.$(MODE)
+	@MAKEFLAGS= VENV=$(VENV) .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 audit: $(VENV)/.ready-test.$(MODE)
 	@$(BIN)/python .ci/audit.py
