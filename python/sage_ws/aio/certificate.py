@@ -5,11 +5,12 @@ Connections that are open keep what they have; further ones get the new certific
 
 from __future__ import annotations
 
-import logging
 import ssl
 from typing import NoReturn
 
-logger = logging.getLogger("sage_ws.server")
+from sage_ws.logs import logger_of
+
+logger = logger_of("server")
 
 
 class Certificate:

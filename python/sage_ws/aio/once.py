@@ -7,19 +7,19 @@ id alone gets nobody's answer.
 
 from __future__ import annotations
 
-import logging
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from sage_ws.errors import peer_text
 from sage_ws.handler import HandlerCaller
+from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 
 if TYPE_CHECKING:
     from sage_ws.handler import Call, Handler
     from sage_ws.options import Dedupe
 
-logger = logging.getLogger("sage_ws.server")
+logger = logger_of("server")
 
 OUTCOME_UNKNOWN = "outcome unknown"
 """Answers a repeat whose first run was broken off: it may have done its work, or not."""
