@@ -45,6 +45,7 @@ from sage_ws.errors import (
     WriteTimeoutError,
 )
 from sage_ws.handler import Call, Connection, Handler, Outcome, UpgradeRequest
+from sage_ws.interceptors import current_call
 from sage_ws.message import Reply, Response, SecureMessage
 from sage_ws.options import (
     UNSET,
@@ -53,10 +54,13 @@ from sage_ws.options import (
     Dedupe,
     Headers,
     HeadersFactory,
+    Interceptor,
+    Next,
     Seconds,
     ServerOptions,
     Unset,
 )
+from sage_ws.router import Router
 from sage_ws.transport import MessageTransport, TransportFactory, register, schemes, select_by_url
 
 __all__ = [
@@ -80,9 +84,11 @@ __all__ = [
     "HandlerError",
     "Headers",
     "HeadersFactory",
+    "Interceptor",
     "MaybeDeliveredError",
     "MessageTooBigError",
     "MessageTransport",
+    "Next",
     "NotSentError",
     "Outcome",
     "QueueTimeoutError",
@@ -90,6 +96,7 @@ __all__ = [
     "RefusedError",
     "Reply",
     "Response",
+    "Router",
     "SageError",
     "Seconds",
     "SecureMessage",
@@ -103,6 +110,7 @@ __all__ = [
     "WriteTimeoutError",
     "connect",
     "core_name",
+    "current_call",
     "register",
     "run",
     "schemes",

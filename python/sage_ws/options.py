@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 if TYPE_CHECKING:
     from sage_ws.aio.server import Server
     from sage_ws.handler import Handler, UpgradeRequest
-    from sage_ws.message import Response
+    from sage_ws.message import Response, SecureMessage
 
 
 class Unset(enum.Enum):
@@ -39,7 +39,14 @@ Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 """Header fields of the opening handshake: a mapping, or pairs where a name may come twice."""
 HeadersFactory: TypeAlias = Callable[[], Headers | Awaitable[Headers]]
 """Makes header fields for each dial, so that a token is fresh; may be an ``async def``."""
-Interceptor: TypeAlias = Callable[..., Awaitable[Any]]
+if TYPE_CHECKING:
+    Next: TypeAlias = Callable[[SecureMessage], Awaitable[Response]]
+    Interceptor: TypeAlias = Callable[[SecureMessage, Next], Awaitable[Response]]
+else:  # messages are made further up, and whoever reads the hints at run time must find every name here
+    Next = Callable[..., Awaitable[Any]]
+    """What an interceptor calls to go on, once or more often or not at all: ``await next(message)``."""
+    Interceptor = Callable[..., Awaitable[Any]]
+    """A function around a call: ``async def interceptor(message, next)``, which returns the Response."""
 Authorize: TypeAlias = "Callable[[UpgradeRequest], Awaitable[str | None]]"
 Lifespan: TypeAlias = "Callable[[Server], AbstractAsyncContextManager[object]]"
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -273,6 +280,14 @@ def _trusted_proxies(name: str, value: object) -> None:
             ) from None
 
 
+def _interceptors(name: str, value: object) -> None:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Collection):
+        raise TypeError(f"{name} must be a collection of functions, not {type(value).__name__}")
+    for one in value:
+        if not callable(one):
+            raise TypeError(f"{name} must hold functions, not {type(one).__name__}")
+
+
 _DEDUPE_METHODS: Final = ("open", "begin", "finish", "cut", "close")
 
 
@@ -341,7 +356,7 @@ class CommonSettings:
     busy_poll: Seconds = _option(None, _seconds)
     link: Literal["auto", "direct", "loop"] = _option("auto", _one_of("auto", "direct", "loop"))
     ssl: _ssl.SSLContext | None = _option(None, _ssl_context)
-    interceptors: tuple[()] = _option((), _only((), []))
+    interceptors: Collection[Interceptor] = _option((), _interceptors)
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], owner: str) -> Self:

@@ -339,7 +339,14 @@ async def outcome_of() -> Callable[..., Awaitable[tuple[int, str, str]]]:
     )
 
     async def run(source: str, *flags: str) -> tuple[int, str, str]:
-        command = [sys.executable, "-W", "error::RuntimeWarning", *flags, "-c", head + textwrap.dedent(source)]
+        command = [
+            sys.executable,
+            "-W",
+            "error::RuntimeWarning",
+            *flags,
+            "-c",
+            head + textwrap.dedent(source),
+        ]
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=40)
         return done.returncode, done.stdout, done.stderr
 

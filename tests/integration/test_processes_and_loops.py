@@ -141,7 +141,8 @@ class TestThreads:
             ):
                 payloads = [b"%d" % number for number in range(count)]
                 return [
-                    (await client.send(SecureMessage(payload=one, did="did:sage:test"))).data for one in payloads
+                    (await client.send(SecureMessage(payload=one, did="did:sage:test"))).data
+                    for one in payloads
                 ]
 
         here, there = await asyncio.gather(exchange(300), asyncio.to_thread(asyncio.run, exchange(300)))

@@ -204,7 +204,9 @@ class TestAddresses:
                 assert raised.value.status == 429
                 said = "address '127.0.0.1' has its 1 connections"
                 assert said in str(raised.value)
-                records = [one for one in caplog.records if one.name == "sage_ws.server" and "429" in one.message]
+                records = [
+                    one for one in caplog.records if one.name == "sage_ws.server" and "429" in one.message
+                ]
                 assert [one.message for one in records] == [f"refused a connection with 429: {said}"]
                 waiting = Client(url, wait_for_ready=True, backoff=lambda attempt: 0.005)
                 call = asyncio.create_task(waiting.send(message(b"at last")))
@@ -215,9 +217,7 @@ class TestAddresses:
 
 class TestIdentities:
     async def test_one_has_its_places_wherever_it_calls_from(self, raw_client: Any, status: Any) -> None:
-        async with serve(
-            echo, authorize=authorize, max_connections_per_identity=2, **BEHIND_PROXY
-        ) as server:
+        async with serve(echo, authorize=authorize, max_connections_per_identity=2, **BEHIND_PROXY) as server:
             async with (
                 raw_client(server.port, headers={**ALICE, **told("192.0.2.1")}),
                 raw_client(server.port, headers={**ALICE, **told("192.0.2.2")}),

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sage_ws import Client, Server, options
+from sage_ws import Client, DedupeMemory, Server, options
 from sage_ws.options import (
     UNSET,
     ClientOptions,
@@ -331,11 +331,31 @@ def test_the_link_is_one_of_three() -> None:
         parse("link", None)
 
 
+def test_interceptors_are_a_collection_of_functions() -> None:
+    for value in ((), [], [print], (print,)):
+        assert parse("interceptors", value) == value
+    for value, what in ((None, "NoneType"), (print, "builtin_function_or_method"), ("ab", "str")):
+        with pytest.raises(TypeError, match=rf"^interceptors must be a collection of functions, not {what}$"):
+            parse("interceptors", value)
+    with pytest.raises(TypeError, match=r"^interceptors must hold functions, not int$"):
+        parse("interceptors", [print, 5])
+
+
+def test_dedupe_is_a_store() -> None:
+    store = DedupeMemory()
+    assert ServerSettings.parse({"dedupe": store}, "Server").dedupe is store
+    with pytest.raises(TypeError, match=r"^dedupe must be a store, not a class: DedupeMemory\(\.\.\.\)$"):
+        ServerSettings.parse({"dedupe": DedupeMemory}, "Server")
+    with pytest.raises(
+        TypeError, match=r"^dedupe must be a store or None; dict has no open, begin, finish, cut, close$"
+    ):
+        ServerSettings.parse({"dedupe": {}}, "Server")
+
+
 UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
     # option, what it takes, what it does not take yet
     ("compression", [None], ["deflate", False]),
     ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
-    ("interceptors", [(), []], [[print], (print,), None]),
     ("handler", [None], [print]),
 ]
 

@@ -40,11 +40,13 @@ OPTIONS = {
     "DedupeSQLite",
     "Headers",
     "HeadersFactory",
+    "Interceptor",
+    "Next",
     "Seconds",
     "ServerOptions",
     "Unset",
 }
-HANDLERS = {"Call", "Connection", "Handler", "Outcome", "UpgradeRequest"}
+HANDLERS = {"Call", "Connection", "Handler", "Outcome", "Router", "UpgradeRequest", "current_call"}
 ENDS = {"Client", "Server", "State", "connect", "run", "serve"}
 TRANSPORTS = {"MessageTransport", "TransportFactory", "register", "schemes", "select_by_url"}
 

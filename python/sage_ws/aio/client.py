@@ -23,6 +23,7 @@ from typing import Any, Self, Unpack
 from sage_ws.aio.calls import Ask, ClientLink
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.dialing import Address, can_heal, dial
+from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.link import Loss, wants_direct
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.repeating import send_repeatedly, whole_time
@@ -289,16 +290,8 @@ class Client:
             DecodeError: the answer came and cannot be decoded.
             RuntimeError: the client belongs to another event loop.
         """
-        if idempotent:
-            check_timeout(timeout)
-            _check_message(message)
-            return await send_repeatedly(
-                lambda left: self.send(message, timeout=left),
-                timeout,
-                whole=whole_time(timeout, self._settings.dial_timeout, self._settings.read_timeout),
-                clock=asyncio.get_running_loop().time,
-                goes_on=self._sends_again,
-            )
+        if idempotent or self._settings.interceptors:
+            return await self._send_around(message, timeout, idempotent)
         link, waiter = self._link, None
         if timeout is UNSET:
             try:
@@ -307,23 +300,62 @@ class Client:
                 self._refused(message)
                 raise
         if waiter is None:
-            link, deadline = await self._leave(message, timeout)
-            try:
-                waiter = link.send(message, deadline)
-            except Exception:
-                self._refused(message)
-                raise
+            return await self._send_slowly(message, timeout)
         try:
             return await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled() and link is not None:
-                # else it was answered a moment ago, and the id may be another call's now
-                link.connection.forget(message.id)
-                self._changed()
+        except BaseException as error:
+            self._unanswered(message, error, link, waiter)
             raise
+
+    async def _send_slowly(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
+        """Send what something stands in the way of, or what has a time of its own."""
+        link, deadline = await self._leave(message, timeout)
+        try:
+            waiter = link.send(message, deadline)
         except Exception:
-            self._counts["failed"] += 1
+            self._refused(message)
             raise
+        try:
+            return await waiter
+        except BaseException as error:
+            self._unanswered(message, error, link, waiter)
+            raise
+
+    def _unanswered(
+        self,
+        message: SecureMessage,
+        error: BaseException,
+        link: ClientLink | None,
+        waiter: asyncio.Future[Response],
+    ) -> None:
+        """A call that left has ended by an error, or was cancelled."""
+        if isinstance(error, Exception):
+            self._counts["failed"] += 1
+        elif waiter.cancelled() and link is not None:
+            # else it was answered a moment ago, and the id may be another call's now
+            link.connection.forget(message.id)
+            self._changed()
+
+    async def _send_around(
+        self, message: SecureMessage, timeout: Seconds | Unset, idempotent: bool
+    ) -> Response:
+        """Send with what stands around a call: interceptors first, and within them repeats."""
+        check_timeout(timeout)
+        _check_message(message)
+        send = self._send_repeatedly if idempotent else self._send_slowly
+        if not self._settings.interceptors:
+            return await send(message, timeout)
+        return await send_intercepted(send, self._settings.interceptors, message, timeout)
+
+    async def _send_repeatedly(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
+        settings = self._settings
+        return await send_repeatedly(
+            lambda left: self._send_slowly(message, left),
+            timeout,
+            whole=whole_time(timeout, settings.dial_timeout, settings.read_timeout),
+            clock=asyncio.get_running_loop().time,
+            goes_on=self._sends_again,
+        )
 
     def _sends_again(self) -> bool:
         """Whether a message whose connection was lost goes out on the next; the call has not failed then."""

@@ -33,6 +33,7 @@ from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
+from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, Seconds, ServerOptions, ServerSettings, Unset, check_timeout
@@ -58,12 +59,16 @@ class Server:
     """
 
     def __init__(self, handler: Handler, **options: Unpack[ServerOptions]) -> None:
-        self._takes_call = takes_call(handler)
         self.settings = ServerSettings.parse(options, "Server")
         wants_direct(self.settings)  # refuses what cannot be
         dedupe, limit = self.settings.dedupe, self.settings.max_message_size
         self._once = None if dedupe is None else Once(handler, dedupe, limit)
+        if self._once is not None:
+            handler = self._once
+        if self.settings.interceptors:
+            handler = Intercepted(handler, self.settings.interceptors, limit)
         self._handler = handler
+        self._takes_call = takes_call(handler)
         self.path: str | None = None
         self.draining = False
         self.openings: set[ServerOpening] = set()
@@ -130,9 +135,7 @@ class Server:
             lifespan = Lifespan(settings.lifespan(self))
             context = await lifespan.entered()
             self._lifespan = lifespan
-        once = self._once
-        handler, takes_call = (self._handler, self._takes_call) if once is None else (once, True)
-        self._workers = Workers(handler, takes_call, settings.max_message_size, loop, context)
+        self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop, context)
         try:
             await self._open_store()
             self._listener = await self._listen(loop, host, port, sock, unix)

@@ -190,9 +190,7 @@ class TestHangup:
         assert await program.ended() == 0
         assert not [line for line in await program.rest() if "stays" in line], "it was said once"
 
-    async def test_said_to_the_whole_group_it_ends_nobody(
-        self, start: Any, files: Files, shown: Any
-    ) -> None:
+    async def test_said_to_the_whole_group_it_ends_nobody(self, start: Any, files: Files, shown: Any) -> None:
         program = await start(2)
         files.renew()
         os.killpg(program.pid, signal.SIGHUP)
@@ -204,7 +202,9 @@ class TestHangup:
 
 
 class TestFiles:
-    def test_a_context_of_ones_own_is_loaded_into(self, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_context_of_ones_own_is_loaded_into(
+        self, files: Files, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         from sage_ws.aio import certificate
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -226,9 +226,7 @@ class TestFiles:
     def test_an_encrypted_key_is_refused_and_nobody_is_asked(self, files: Files) -> None:
         key = load_pem_private_key(files.key.read_bytes(), None)
         encryption = BestAvailableEncryption(b"secret")
-        files.key.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption)
-        )
+        files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, encryption))
         with pytest.raises(OSError, match="the private key is encrypted; give ssl= a context that has it"):
             run(echo, port=0, certfile="own.pem", keyfile="own.key")
 

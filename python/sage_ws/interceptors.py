@@ -1,0 +1,77 @@
+"""Functions around every call, at either end: each gets the message and what comes next, and answers.
+
+::
+
+    async def timed(message, next):
+        begun = perf_counter()
+        try:
+            return await next(message)
+        finally:
+            seconds.observe(perf_counter() - begun)
+
+The first is the outermost. Around a handler they see what it raises, before that becomes an answer.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, cast
+
+from sage_ws.handler import complete, settle, takes_call
+from sage_ws.message import Response, SecureMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sage_ws.handler import Call, Handler, Outcome
+    from sage_ws.options import Interceptor, Next
+
+_CALL: ContextVar[Call | None] = ContextVar("sage_ws_call", default=None)
+
+
+def current_call() -> Call | None:
+    """The `Call` that is being served; None outside of a server's interceptors and what runs within them."""
+    return _CALL.get()
+
+
+def chained(interceptors: Collection[Interceptor], innermost: Next) -> Next:
+    """All of them around ``innermost``, the first outermost."""
+    for interceptor in reversed(tuple(interceptors)):
+        innermost = _around(interceptor, innermost)
+    return innermost
+
+
+def _around(interceptor: Interceptor, following: Next) -> Next:
+    async def through(message: SecureMessage) -> Response:
+        response = await interceptor(message, following)
+        if not isinstance(response, Response):
+            name = getattr(interceptor, "__qualname__", type(interceptor).__name__)
+            raise TypeError(f"interceptor {name} must return a Response, not {type(response).__name__}")
+        return response
+
+    return through
+
+
+class Intercepted:
+    """A handler with interceptors around it, itself a `Handler` of ``(message, call)``.
+
+    Args:
+        handler: of any shape.
+        interceptors: the first is the outermost.
+        limit: bytes that an async generator's joined parts may hold; None for no limit.
+    """
+
+    def __init__(self, handler: Handler, interceptors: Collection[Interceptor], limit: int | None) -> None:
+        self._handler = cast("Callable[..., Outcome]", handler)
+        self._takes_call = takes_call(handler)
+        self._limit = limit
+        self._chain = chained(interceptors, self._serve)
+
+    async def __call__(self, message: SecureMessage, call: Call) -> Response:
+        """Serve a request; what the handler or an interceptor raises is raised here."""
+        _CALL.set(call)
+        return await self._chain(message)
+
+    async def _serve(self, message: SecureMessage) -> Response:
+        arguments = (message, _CALL.get()) if self._takes_call else (message,)
+        return complete(message, await settle(self._handler(*arguments), self._limit))

@@ -1,0 +1,266 @@
+"""Interceptors: functions around every call, at either end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from sage_ws import (
+    ConnectionLostError,
+    DedupeMemory,
+    HandlerError,
+    Interceptor,
+    Next,
+    QueueTimeoutError,
+    ReadTimeoutError,
+    Response,
+    SecureMessage,
+    Server,
+    connect,
+    current_call,
+    serve,
+)
+
+
+def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
+    return SecureMessage(payload=payload, did="did:sage:test", **fields)
+
+
+def url(server: Server) -> str:
+    return f"ws://127.0.0.1:{server.port}/ws"
+
+
+async def echo(message: SecureMessage) -> bytes:
+    return message.payload
+
+
+def wrapping(name: bytes) -> Interceptor:
+    """Writes its name around the payload, and around the answer."""
+
+    async def interceptor(message: SecureMessage, following: Next) -> Response:
+        response = await following(message.replace(payload=name + message.payload))
+        return Response(message_id=response.message_id, data=response.data + name)
+
+    return interceptor
+
+
+@pytest.mark.parametrize("end", ["client", "server"])
+async def test_the_first_is_the_outermost(end: str) -> None:
+    options: dict[str, Any] = {"interceptors": [wrapping(b"1"), wrapping(b"2")]}
+    server_options, client_options = (options, {}) if end == "server" else ({}, options)
+    async with serve(echo, **server_options) as server, connect(url(server), **client_options) as client:
+        assert (await client.send(message(b"-"))).data == b"21-21"
+
+
+class TestOfAServer:
+    @pytest.mark.parametrize("shape", ["plain", "async", "with a call", "generator", "response"])
+    async def test_every_shape_of_a_handler(self, shape: str) -> None:
+        async def generator(message: SecureMessage) -> AsyncIterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+        async def with_call(message: SecureMessage, call: Any) -> bytes:
+            assert call is current_call()
+            assert call.connection in server.connections
+            return b"ab"
+
+        async def suspending(message: SecureMessage) -> bytes:
+            await asyncio.sleep(0)
+            return b"ab"
+
+        handler: Any = {
+            "plain": lambda message: b"ab",
+            "async": suspending,
+            "with a call": with_call,
+            "generator": generator,
+            "response": lambda message: Response(data=b"ab"),
+        }[shape]
+        async with serve(handler, interceptors=(wrapping(b""),)) as server:
+            async with connect(url(server)) as client:
+                assert (await client.send(message(id="7"))) == Response(message_id="7", data=b"ab")
+
+    async def test_they_see_what_the_handler_raises_and_may_answer_for_it(self) -> None:
+        async def handler(message: SecureMessage) -> bytes:
+            raise HandlerError("not today") if message.payload == b"no" else LookupError("a bug")
+
+        seen: list[BaseException] = []
+
+        async def watch(message: SecureMessage, following: Next) -> Response:
+            try:
+                return await following(message)
+            except LookupError as error:
+                seen.append(error)
+                return Response.failure("mended")
+            except HandlerError as error:
+                seen.append(error)
+                raise
+
+        async with serve(handler, interceptors=[watch]) as server, connect(url(server)) as client:
+            assert (await client.send(message(b"no"))).error == "not today"
+            assert (await client.send(message(b"bug"))).error == "mended"
+        assert [type(error) for error in seen] == [HandlerError, LookupError]
+
+    async def test_one_may_answer_by_itself(self) -> None:
+        async def refuse(message: SecureMessage, following: Next) -> Response:
+            call = current_call()
+            assert call is not None
+            return Response.failure(f"no entry for {call.identity}")
+
+        async def authorize(request: Any) -> str:
+            return "alice"
+
+        async with serve(echo, interceptors=[refuse], authorize=authorize) as server:
+            async with connect(url(server)) as client:
+                assert (await client.send(message())).error == "no entry for alice"
+        assert current_call() is None
+
+    @pytest.mark.parametrize("fault", ["returns bytes", "returns nothing to wait for", "raises"])
+    async def test_a_faulty_one_is_an_internal_error(
+        self, fault: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def returns_bytes(message: SecureMessage, following: Next) -> Any:
+            return b"bytes"
+
+        async def raises(message: SecureMessage, following: Next) -> Any:
+            raise ValueError("a bug")
+
+        interceptor: Any = {
+            "returns bytes": returns_bytes,
+            "returns nothing to wait for": lambda message, following: None,
+            "raises": raises,
+        }[fault]
+        async with serve(echo, interceptors=[interceptor]) as server, connect(url(server)) as client:
+            assert (await client.send(message())).error == "internal error"
+        assert caplog.records
+
+    async def test_one_is_cancelled_with_its_handler(self) -> None:
+        cancelled = asyncio.Event()
+        started = asyncio.Event()
+
+        async def handler(message: SecureMessage) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        async def watch(message: SecureMessage, following: Next) -> Response:
+            try:
+                return await following(message)
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+
+        async with serve(handler, interceptors=[watch]) as server:
+            async with connect(url(server), reconnect=False) as client:
+                call = asyncio.create_task(client.send(message()))
+                await started.wait()
+                await server.close()
+                with pytest.raises(ConnectionLostError):
+                    await call
+        assert cancelled.is_set()
+
+    async def test_a_repeat_passes_them_and_not_the_handler(self) -> None:
+        passed = ran = 0
+
+        async def count(message: SecureMessage, following: Next) -> Response:
+            nonlocal passed
+            passed += 1
+            return await following(message)
+
+        async def handler(message: SecureMessage) -> bytes:
+            nonlocal ran
+            ran += 1
+            return b"done"
+
+        async with serve(handler, interceptors=[count], dedupe=DedupeMemory()) as server:
+            async with connect(url(server)) as client:
+                sent = message()
+                assert [(await client.send(sent)).data for _ in range(2)] == [b"done"] * 2
+        assert (passed, ran) == (2, 1)
+
+
+class TestOfAClient:
+    async def test_one_may_try_again(self) -> None:
+        runs = 0
+
+        async def handler(message: SecureMessage) -> Response:
+            nonlocal runs
+            runs += 1
+            return Response.failure("busy") if runs < 3 else Response(data=b"done")
+
+        async def patient(message: SecureMessage, following: Next) -> Response:
+            while (response := await following(message)).error == "busy":
+                pass
+            return response
+
+        async with serve(handler) as server, connect(url(server), interceptors=[patient]) as client:
+            assert (await client.send(message())).data == b"done"
+            assert client.stats()["sent"] == 3
+
+    async def test_the_callers_time_is_for_all_of_it(self) -> None:
+        async def endless(message: SecureMessage, following: Next) -> Response:
+            if message.payload == b"first":
+                await following(message)
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async with serve(echo) as server, connect(url(server), interceptors=[endless]) as client:
+            with pytest.raises(QueueTimeoutError, match="through the interceptors"):
+                await client.send(message(id="1"), timeout=0.05)
+            with pytest.raises(ReadTimeoutError, match="through the interceptors") as raised:
+                await client.send(message(b"first", id="2"), timeout=0.1)
+            assert raised.value.message_id == "2"
+
+    async def test_the_time_that_is_left_bounds_what_is_sent(self) -> None:
+        async def never(message: SecureMessage) -> None:
+            await asyncio.Event().wait()
+
+        async def slow(message: SecureMessage, following: Next) -> Response:
+            await asyncio.sleep(0.05)
+            return await following(message)
+
+        async with serve(never) as server, connect(url(server), interceptors=[slow]) as client:
+            with pytest.raises(ReadTimeoutError):
+                await client.send(message(), timeout=0.15)
+            assert client.stats()["pending"] == 0
+
+    async def test_its_own_timeout_error_is_its_own(self) -> None:
+        async def impatient(message: SecureMessage, following: Next) -> Response:
+            raise TimeoutError("mine")
+
+        async with serve(echo) as server, connect(url(server), interceptors=[impatient]) as client:
+            for timeout in (None, 5):
+                with pytest.raises(TimeoutError, match="^mine$"):
+                    await client.send(message(), timeout=timeout)
+
+    async def test_they_stand_around_repeats(self, lying_server: Any) -> None:
+        seen: list[str] = []
+        passed = 0
+
+        async def losing(peer: Any) -> None:
+            asked = await peer.read_json()
+            seen.append(asked["id"])
+            if len(seen) == 1:
+                peer.writer.transport.abort()
+                return
+            peer.answer(asked["id"], b"done")
+            await peer.until_closed()
+
+        async def count(message: SecureMessage, following: Next) -> Response:
+            nonlocal passed
+            passed += 1
+            return await following(message)
+
+        async with lying_server(losing) as server:
+            async with connect(server.url, interceptors=[count], backoff=lambda attempt: 0.001) as client:
+                assert (await client.send(message(id="1"), idempotent=True)).data == b"done"
+        assert (seen, passed) == (["1", "1"], 1)
+
+    async def test_what_is_no_message_never_reaches_them(self) -> None:
+        async def unreachable(message: SecureMessage, following: Next) -> Response:
+            raise AssertionError
+
+        async with serve(echo) as server, connect(url(server), interceptors=[unreachable]) as client:
+            with pytest.raises(TypeError, match="message must be a SecureMessage"):
+                await client.send("x")  # type: ignore[arg-type]
