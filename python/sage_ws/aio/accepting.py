@@ -186,9 +186,10 @@ class ServerOpening(asyncio.Protocol):
             return
         self._server.refused += 1
         if logger.isEnabledFor(logging.INFO):
-            told = self._transport.get_extra_info if self._transport is not None else {}.get
-            peer = shown_address(told("peername"))
-            logger.info("refused a connection from %s with %d: %s", peer, refusal.status, refusal)
+            peer = None if self._transport is None else self._transport.get_extra_info("peername")
+            logger.info(
+                "refused a connection from %s with %d: %s", shown_address(peer), refusal.status, refusal
+            )
         self._say_goodbye(refusal.encode())
 
     def _say_goodbye(self, answer: bytes) -> None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection, Generator, Mapping
+import warnings
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from math import inf
@@ -57,6 +58,8 @@ class Client:
         TypeError: an option is unknown or of a wrong type.
         ValueError: the URL or an option makes no sense.
     """
+
+    _state = State.IDLE  # where __init__ raised there is nothing to close
 
     def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         self._settings = ClientSettings.parse(options, "Client")
@@ -118,6 +121,11 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<sage_ws.Client {self._address} {self._state.name}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Collected with its loop, before it was closed; its connection says so too, and is closed then."""
+        if self._state not in {State.IDLE, State.CLOSED} and self._pid == os.getpid():
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
 
     # ── opening ───────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +40,16 @@ class DirectTransport:
         self._link = link
         self._hub = hub
         self._closing = False
+
+    def __repr__(self) -> str:
+        return f"<DirectTransport fd={self.socket.fileno()}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Collected while it is open: with its loop, which is all that holds it then."""
+        if not self.socket.closed:
+            if self._hub.is_of_this_process:
+                _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self.socket.close()
 
     def is_closing(self) -> bool:
         """Whether it is closed, or will be when what is unsent is gone."""

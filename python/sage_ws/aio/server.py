@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Generator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any, Self, Unpack
@@ -58,6 +59,8 @@ class Server:
         ValueError: an option makes no sense.
     """
 
+    _listener: asyncio.Server | None = None  # where __init__ raised there is nothing to close
+
     def __init__(self, handler: Handler, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.parse(options, "Server")
         wants_direct(self.settings)  # refuses what cannot be
@@ -84,7 +87,6 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hub: Hub | None = None
         self._workers: Workers | None = None
-        self._listener: asyncio.Server | None = None
         self._unix: str | None = None
         self._port: int | None = None
         self._shares_port = False  # `run` sets it where several processes listen on one port
@@ -264,6 +266,13 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<sage_ws.Server {self._where() or 'not listening'} connections={len(self._links)}>"
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        """Collected with its loop, before it was closed; its connections say so too, and are closed then."""
+        if self._listener is None or self._closed or self._hub is None:
+            return
+        if self._hub.is_of_this_process:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
 
     async def send(
         self, identity: str, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
