@@ -43,6 +43,9 @@ logger = logger_of("server")
 
 BACKLOG = 1024
 """Connections that the kernel may hold for us between accepts."""
+ACCEPTS = 64
+"""Of them that asyncio takes in one turn; to it one backlog means both. Out of descriptors it logs as many errors
+before it breaks off and waits for a second (python/cpython#151615). With 16 a storm of dials costs 5 % more."""
 FREE_PORT_ATTEMPTS = 5
 """Tries to find one free port on all addresses of a host."""
 
@@ -141,6 +144,8 @@ class Server:
         try:
             await self._open_store()
             self._listener = await self._listen(loop, host, port, sock, unix)
+            for one in self.sockets:
+                _hold(one)
             if self._closing is not None:
                 self._listener.close()
                 if unix is not None:
@@ -163,7 +168,7 @@ class Server:
         sock: socket.socket | None,
         unix: str | None,
     ) -> asyncio.Server:
-        options: dict[str, Any] = {"backlog": BACKLOG}
+        options: dict[str, Any] = {"backlog": ACCEPTS}
         if self.settings.ssl is not None:
             options |= {
                 "ssl": self.settings.ssl,
@@ -444,6 +449,13 @@ class Server:
         """Wait until the server has ended, by `close` or `drain`."""
         while not self._closed:
             await self._changes.next()
+
+
+def _hold(listening: Any) -> None:
+    """Have the kernel hold `BACKLOG` connections of a listening socket, which is the loop's."""
+    with suppress(OSError):  # no descriptor is left to do it by
+        with socket.fromfd(listening.fileno(), listening.family, listening.type) as shared:
+            shared.listen(BACKLOG)
 
 
 def _remove_socket(path: str) -> None:
