@@ -39,9 +39,11 @@ class Baseline:
 
 
 def open_files() -> dict[int, str]:
-    """This process' descriptors, and what they are."""
+    """This process' sockets, pipes and files, and what they are; not what a loop keeps for itself."""
     found: dict[int, str] = {}
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # of the listing itself
-            found[int(entry.name)] = str(entry.readlink())
+            name = str(entry.readlink())
+            if not name.startswith(("anon_inode:", "/dev/null")):
+                found[int(entry.name)] = name
     return found

@@ -8,16 +8,12 @@ import pytest
 from tests.faults.baseline import Baseline
 from tests.integration.conftest import eventually, lying_server, raw_client
 
-from sage_ws import connect, serve
-
 __all__ = ["eventually", "lying_server", "raw_client"]
 
 
 @pytest.fixture
 async def baseline() -> AsyncIterator[None]:
-    """After the test: the tasks and descriptors of before, but for what a loop keeps for itself."""
-    async with serve(lambda one: None) as server, connect(f"ws://127.0.0.1:{server.port}"):
-        pass
+    """After the test: the tasks and descriptors of before."""
     before = Baseline()
     yield
     await before.regained()

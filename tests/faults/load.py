@@ -11,7 +11,7 @@ from sage_ws import Client
 
 
 class Load:
-    """Callers that call without end: ``async with`` starts them, and lets their last calls end at the end.
+    """Callers that call until the block or their client ends; their last calls end by themselves.
 
     Args:
         ledger: where their calls stand.
@@ -42,7 +42,9 @@ class Load:
         number = first
         while not self._stopped:
             size = self._sizes[number % len(self._sizes)]
-            await self._ledger.call(self._client, size=size, timeout=self._timeout)
+            entry = await self._ledger.call(self._client, size=size, timeout=self._timeout)
+            if entry.error == "ClosedError":
+                return
             number += 1
 
     async def answers(self, count: int = 100) -> None:
@@ -59,7 +61,12 @@ class Load:
         self._tasks = [asyncio.create_task(self._call(first)) for first in range(self._callers)]
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, failed: type[BaseException] | None, *_: object) -> None:
         self._stopped = True
+        if failed is not None:  # under a fault that nobody ends any more
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+            return
         async with asyncio.timeout(self._timeout + PATIENCE):
             await asyncio.gather(*self._tasks)
