@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from sage_ws import ConnectionLostError, SecureMessage, connect, serve
+from sage_ws._core import has_poller
 from sage_ws.aio.serving import MESSAGE_OVERHEAD, UNSENT_LIMIT
 
+LINKS = ("direct", "loop") if has_poller else ("loop",)
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 
@@ -139,6 +141,30 @@ class TestMaxQueueBytes:
             assert gate.most == 1
             assert link._reading  # type: ignore[attr-defined]
             assert link._waiting_bytes == 0  # type: ignore[attr-defined]
+
+    @pytest.mark.parametrize("either", LINKS)
+    @pytest.mark.parametrize("size", [10, 10_000], ids=["some wait", "reading pauses"])
+    async def test_handlers_that_take_long_do_not_cost_the_link(
+        self, either: Any, size: int, eventually: Any
+    ) -> None:
+        """64 of them for many times what a peer has to answer a ping, at both ends: 90 s with the defaults."""
+        gate = Gate()
+        pings: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.1, "link": either}
+        async with serve(gate, max_queue_bytes=50_000, **pings) as server:
+            async with connect(f"ws://127.0.0.1:{server.port}", reconnect=False, **pings) as client:
+                calls = [asyncio.ensure_future(client.send(message(b"x" * size))) for _ in range(100)]
+                await eventually(lambda: len(gate.running) == 64)
+                (link,) = server.connections
+                if size > 10:
+                    await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
+                await asyncio.sleep(0.8)
+                assert (server.connection_count, client.is_connected) == (1, True)
+                while not all(call.done() for call in calls):
+                    await eventually(lambda: gate.running or all(call.done() for call in calls))
+                    gate.release()
+                    await asyncio.sleep(0)
+                assert all(call.result().success for call in calls)
+                assert client.stats()["dials"] == 1
 
     async def test_a_paused_connection_closes_all_the_same(self, raw_client: Any, eventually: Any) -> None:
         gate = Gate()

@@ -292,6 +292,8 @@ class Link(asyncio.Protocol):
         if self._reading:
             self._reading = False
             self._transport.pause_reading()
+            if self._settings.ping_interval is not None:
+                self.arm(self._time() + self._settings.ping_interval / 2)
 
     def resume_reading(self) -> None:
         """Read again; silence counts from now."""
@@ -489,8 +491,10 @@ class Link(asyncio.Protocol):
 
     def _watch_pings(self, now: float) -> float:
         interval, timeout = self._settings.ping_interval, self._settings.ping_timeout
-        if interval is None or not self._reading:
+        if interval is None:
             return inf
+        if not self._reading:
+            return self._give_sign_of_life(now, interval / 2)
         # Any byte is life: a peer that sends a long message cannot put a pong in the middle of a frame.
         heard = self._heard()
         if timeout is not None and self._last_ping > heard:
@@ -504,6 +508,16 @@ class Link(asyncio.Protocol):
         self.connection.send_ping(b"")
         self.flush()
         return now + (interval if timeout is None else min(interval, timeout))
+
+    def _give_sign_of_life(self, now: float, interval: float) -> float:
+        """Ping though no pong will be read: the peer's own pings are not answered while reading is paused."""
+        if now < self._last_ping + interval:
+            return self._last_ping + interval
+        self._last_ping = now
+        if not self._blocked:  # else what it has not taken yet says the same
+            self.connection.send_ping(b"")
+            self.flush()
+        return now + interval
 
     def _watch_keepalive(self, now: float) -> float:
         # Go peers put a deadline on each message that they read, and pings do not extend it (WIRE.md).
