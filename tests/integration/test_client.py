@@ -95,7 +95,7 @@ class TestCorrelation:
             await peer.until_closed()
 
         async with lying_server(record) as server, connect(server.url) as client:
-            await client.send(message(b"<hello>", id="m-1", metadata={"b": "2", "a": "1"}))
+            await client.send(message(b"<hello>", id="m-1", signature=b"", metadata={"b": "2", "a": "1"}))
             frame = await frames.get()
         assert (frame.opcode, frame.fin, frame.masked) == (TEXT, True, True)
         assert frame.payload == (
@@ -785,7 +785,7 @@ class TestLoss:
         async with lying_server(script) as server:
             client = Client(server.url, max_message_size=300, reconnect=False)
             smallest = len(
-                b'{"id":"m-1","payload":"eA==","did":"did:sage:test","signature":null,"role":""}\n'
+                b'{"id":"m-1","payload":"eA==","did":"did:sage:test","signature":"Y2FuYXJ5","role":""}\n'
             )
             role = "r" * (300 - smallest)
             with pytest.raises(MessageTooBigError, match="message of 301 bytes"):
@@ -970,7 +970,9 @@ async def test_stats_add_up(lying_server: Any) -> None:
         "late": 0,
         "invalid": 0,
         "failed": 0,
+        "cancelled": 0,
         "dials": 1,
+        "lost": 0,
         "reconnects": 0,
         "retries": 0,
     }

@@ -377,7 +377,7 @@ class TestWhatAServerSays:
             begun.set()
             await asyncio.Event().wait()
 
-        async with serve(handler) as server, raw_client(server.port) as peer:
+        async with serve(handler, close_timeout=0.01) as server, raw_client(server.port) as peer:
             peer.ask("m-1", b"canary")
             await begun.wait()
             await server.drain(timeout=0.01)

@@ -137,8 +137,10 @@ class Connection:
     @property
     def spoken(self) -> bool:
         """Whether a decodable SAGE message has been received."""
+    def miss(self) -> None:
+        """An answer that was handed out last found nobody: its call had been given up a moment before."""
     def counters(self) -> dict[str, int]:
-        """What has happened so far: messages sent, received, late and invalid."""
+        """What has happened so far: messages sent, received, late, invalid and dropped."""
 
 @final
 class Dispatch:

@@ -166,6 +166,7 @@ class ServerOpening(asyncio.Protocol):
         answer = opening.accept(request)
         transport = self._leave()
         if transport is None or transport.is_closing():
+            self._server.abandoned += transport is not None
             return
         link = self._server._opened(received, identity)
         self._server.openings.discard(self)
@@ -217,6 +218,11 @@ class ServerOpening(asyncio.Protocol):
             self._hub.disarm(self, self._bucket)
         return self._transport
 
+    def _abandon(self) -> None:
+        """It ends undecided, unless it was decided before."""
+        self._server.abandoned += not self._over
+        self._leave()
+
     def beat(self) -> None:
         """The hub asks whether its time is over."""
         if self._hub.time() < self._due:
@@ -231,7 +237,7 @@ class ServerOpening(asyncio.Protocol):
         """The server closes: nobody comes in any more, and who was refused had time to read it."""
         if self._authorizing is not None:
             self._authorizing.cancel()
-        self._leave()
+        self._abandon()
         if self._transport is not None:
             self._transport.abort()
 
@@ -239,7 +245,7 @@ class ServerOpening(asyncio.Protocol):
         """The peer went away before it came in."""
         if self._authorizing is not None:
             self._authorizing.cancel()
-        self._leave()
+        self._abandon()
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None

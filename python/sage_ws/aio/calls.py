@@ -96,6 +96,8 @@ class ClientLink(Link):
             if type(value) is tuple:
                 waiter, answer = value
                 if waiter.done():  # cancelled a moment ago
+                    if type(answer) is Response:
+                        self.connection.miss()
                     continue
                 if type(answer) is Response:
                     waiter.set_result(answer)

@@ -88,7 +88,9 @@ class Client:
         self._totals: dict[str, int] = dict.fromkeys(
             ("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0
         )
-        self._counts: dict[str, int] = dict.fromkeys(("failed", "dials", "reconnects", "retries"), 0)
+        self._counts: dict[str, int] = dict.fromkeys(
+            ("failed", "cancelled", "dials", "lost", "reconnects", "retries"), 0
+        )
 
     # ── what it is ────────────────────────────────────────────────────────────────────
 
@@ -108,8 +110,9 @@ class Client:
         Returns:
             ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``,
             ``answered``, ``late`` (answers nobody waits for any more), ``invalid`` (answers that could not
-            be decoded), ``failed`` (calls ended by an error), ``dials``, ``reconnects``, ``retries``
-            (messages sent again by ``idempotent``), ``bytes_in``, ``bytes_out``.
+            be decoded), ``failed`` (calls ended by an error), ``cancelled`` (calls whose caller gave up),
+            ``dials``, ``lost`` (connections that ended though nobody closed them here), ``reconnects``,
+            ``retries`` (messages sent again by ``idempotent``), ``bytes_in``, ``bytes_out``.
         """
         link = self._link
         totals = dict(self._totals)
@@ -342,6 +345,7 @@ class Client:
         elif waiter.cancelled() and link is not None:
             # else it was answered a moment ago, and the id may be another call's now
             link.connection.forget(message.id)
+            self._counts["cancelled"] += 1
             self._changed()
 
     async def _send_around(
@@ -417,6 +421,9 @@ class Client:
             except ClosedError as error:
                 self._counts["failed"] += 1
                 raise ClosedError(str(error), message_id=message.id) from None
+            except asyncio.CancelledError:
+                self._counts["cancelled"] += 1
+                raise
             except TimeoutError:
                 self._counts["failed"] += 1
                 raise QueueTimeoutError(
@@ -527,9 +534,11 @@ class Client:
 
     def _lost(self, loss: Loss) -> None:
         """The open connection is gone: dial again, unless that is not wanted."""
-        if self._state is not State.OPEN:
-            if self._state is State.DRAINING:
-                self._turns.fail(ClosedError("the connection was lost while draining"))
+        if self._state is State.CLOSED:
+            return
+        self._counts["lost"] += 1
+        if self._state is State.DRAINING:
+            self._turns.fail(ClosedError("the connection was lost while draining"))
             return
         if not self._settings.reconnect:
             self._stay_closed(loss)

@@ -73,12 +73,14 @@ class Loss(NamedTuple):
         code: the close code that the peer sent, None where there was none.
         reason: its reason.
         stalled: the peer did not take our bytes for ``write_timeout``.
+        by_peer: its close frame came.
     """
 
     text: str
     code: int | None = None
     reason: str = ""
     stalled: bool = False
+    by_peer: bool = False
 
 
 class Link(asyncio.Protocol):
@@ -176,6 +178,11 @@ class Link(asyncio.Protocol):
     def ended(self) -> Loss | None:
         """Why no more values come from this link; None while they do."""
         return self._ended_by
+
+    @property
+    def was_closed(self) -> bool:
+        """Whether it ended in order: the peer's close frame came."""
+        return self._ended_by is not None and self._ended_by.by_peer
 
     def begin_close(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame and wait for the peer's, `close_timeout` at most, then cut (RFC 6455 §7.1.2)."""
@@ -322,7 +329,8 @@ class Link(asyncio.Protocol):
     def _closing(self, event: Closing) -> None:
         if event.by_peer:
             shown = f" {peer_text(event.reason)}" if event.reason else ""
-            self._end(Loss(f"the peer closed the connection ({event.code}){shown}", event.code, event.reason))
+            text = f"the peer closed the connection ({event.code}){shown}"
+            self._end(Loss(text, event.code, event.reason, by_peer=True))
         else:
             logger.warning(
                 "connection with %s failed with %s: %s", self._peer_name(), event.code, event.reason

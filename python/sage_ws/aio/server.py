@@ -80,10 +80,12 @@ class Server:
         self.openings: set[ServerOpening] = set()
         self.quotas = Quotas.of(self.settings)
         self.refused = 0
+        self.abandoned = 0
         self.dropped = 0
+        self._lost = 0
         self._accepted = 0
         self._totals: dict[str, int] = dict.fromkeys(
-            ("received", "answered", "invalid", "bytes_in", "bytes_out"), 0
+            ("received", "answered", "invalid", "dropped", "bytes_in", "bytes_out"), 0
         )
         self._links: dict[ServerLink, None] = {}
         self._orphans: set[ServerLink] = set()
@@ -246,11 +248,12 @@ class Server:
         """A snapshot of the server's counters.
 
         Returns:
-            ``connections`` (open now), ``accepted`` and ``refused`` (opening handshakes), ``pending``
-            (requests accepted and not answered yet), ``received`` (requests), ``answered``, ``invalid``
-            (messages answered by a validation or decoding error), ``dropped`` (requests and answers whose
-            connection was gone, or that came during a drain), ``duplicates`` (requests that ``dedupe`` did
-            not run again), ``bytes_in``, ``bytes_out``.
+            ``connections`` (open now), ``accepted``, ``refused`` and ``abandoned`` (opening handshakes),
+            ``lost`` (connections that ended without the peer's close frame), ``pending`` (requests accepted
+            and not answered yet), ``received`` (requests), ``answered``, ``invalid`` (messages answered by a
+            validation or decoding error), ``dropped`` (requests and answers whose connection was gone or
+            closing, or that came during a drain), ``duplicates`` (requests that ``dedupe`` did not run
+            again), ``bytes_in``, ``bytes_out``.
         """
         totals = dict(self._totals)
         for link in self._links:
@@ -260,10 +263,12 @@ class Server:
             "connections": len(self._links),
             "accepted": self._accepted,
             "refused": self.refused,
+            "abandoned": self.abandoned,
+            "lost": self._lost,
             "pending": self._unfinished(),
-            "dropped": self.dropped,
             "duplicates": 0 if self._once is None else self._once.duplicates,
             **totals,
+            "dropped": self.dropped + totals["dropped"],
         }
 
     def _unfinished(self) -> int:
@@ -316,6 +321,8 @@ class Server:
                 self.quotas.give_back(link)
             for name, count in _counters(link).items():
                 self._totals[name] += count
+            if not link.was_closed:
+                self._lost += 1
             if link.unfinished:
                 self._orphans.add(link)
         self._changes.tell()
@@ -470,6 +477,7 @@ def _counters(link: ServerLink) -> dict[str, int]:
         "received": counts["received"],
         "answered": counts["sent"],
         "invalid": counts["invalid"],
+        "dropped": counts["dropped"],
         "bytes_in": link.connection.bytes_in,
         "bytes_out": link.connection.bytes_out,
     }

@@ -69,6 +69,8 @@ pub struct Counters {
     pub late: u64,
     /// Messages that could not be decoded, or lacked what they must have.
     pub invalid: u64,
+    /// Requests that came after a close frame was sent, and responses that would have followed it.
+    pub dropped: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
     /// Bytes that were handed out, or written from where they are.
@@ -175,6 +177,7 @@ impl<W, R: Random> Connection<W, R> {
         to: &mut D,
     ) -> Result<(), Violation> {
         if self.closed && self.role == Role::Server {
+            self.counters.dropped += 1;
             return Ok(());
         }
         if self.raw {
@@ -396,6 +399,12 @@ impl<W, R> Connection<W, R> {
     #[must_use]
     pub const fn spoken(&self) -> bool {
         self.spoken
+    }
+
+    /// The answers that were delivered last found nobody: their calls had been given up a moment before.
+    pub const fn miss(&mut self, answers: u64) {
+        self.counters.received -= answers;
+        self.counters.late += answers;
     }
 
     /// What was counted.

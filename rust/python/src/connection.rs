@@ -267,7 +267,12 @@ impl Connection {
         self.core.spoken()
     }
 
-    /// What has happened so far: messages sent, received, late and invalid.
+    /// An answer that was handed out last found nobody: its call had been given up a moment before.
+    fn miss(&mut self) {
+        self.core.miss(1);
+    }
+
+    /// What has happened so far: messages sent, received, late, invalid and dropped.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.core.counters();
         let dict = PyDict::new(py);
@@ -275,6 +280,7 @@ impl Connection {
         dict.set_item("received", counters.received)?;
         dict.set_item("late", counters.late)?;
         dict.set_item("invalid", counters.invalid)?;
+        dict.set_item("dropped", counters.dropped)?;
         Ok(dict)
     }
 

@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::random::forks;
 use crate::socket::{Round, Socket};
 use crate::spare;
-use crate::wake::{settle, step_all};
+use crate::wake::{Settled, settle, step_all};
 
 /// See the module.
 ///
@@ -329,8 +329,10 @@ impl Poller {
     /// Wake whoever awaits a future, with None for a result; now where no task is running.
     #[staticmethod]
     fn wake<'py>(py: Python<'py>, future: Bound<'py, PyAny>) -> PyResult<()> {
-        let sleeper = settle(future, py.None().bind(py))?;
-        step_all(sleeper.as_slice(), current_task(py)?.is_none())
+        match settle(future, py.None().bind(py))? {
+            Settled::Sleeper(sleeper) => step_all(&[sleeper], current_task(py)?.is_none()),
+            Settled::Scheduled | Settled::Missed => Ok(()),
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -21,7 +21,7 @@ use crate::message::SecureMessage;
 use crate::poller::Poller;
 use crate::response::Response;
 use crate::spare;
-use crate::wake::{Sleeper, settle, step_all};
+use crate::wake::{Settled, Sleeper, settle, step_all};
 
 /// One socket of a `Poller`, made by `Poller.add`.
 #[pyclass(module = "sage_ws._core._rust")]
@@ -129,7 +129,10 @@ impl Socket {
         if !watched {
             received = Self::dispatch(slf, received)?;
         }
-        let (sleepers, values) = sorted(py, received)?;
+        let (sleepers, values, missed) = sorted(py, received)?;
+        if missed > 0 {
+            slf.try_borrow()?.connection.bind(py).try_borrow_mut()?.core.miss(missed);
+        }
         // The link first: whoever is stepped shall see a connection that ends as one that has.
         let mut told = Ok(());
         if is_busy {
@@ -477,24 +480,29 @@ pub(crate) struct Round<'a> {
     pub(crate) patience: u32,
 }
 
-/// Who can be stepped now, and everything that is no answer.
-type Sorted<'py> = (Vec<Sleeper<'py>>, Option<Bound<'py, PyList>>);
+/// Who can be stepped now, everything that is no answer, and how many answers found nobody.
+type Sorted<'py> = (Vec<Sleeper<'py>>, Option<Bound<'py, PyList>>, u64);
 
 /// Gives answers to the futures that wait for them.
 fn sorted(py: Python<'_>, received: Vec<Received>) -> PyResult<Sorted<'_>> {
     let mut sleepers = Vec::with_capacity(received.len());
     let mut values = Vec::new();
+    let mut missed = 0;
     for item in received {
         match item {
             Received::Answer(future, response) => {
                 let response: Bound<'_, Response> = Bound::new(py, response)?;
-                sleepers.extend(settle(future.into_bound(py), &response)?);
+                match settle(future.into_bound(py), &response)? {
+                    Settled::Sleeper(sleeper) => sleepers.push(sleeper),
+                    Settled::Scheduled => {}
+                    Settled::Missed => missed += 1,
+                }
             }
             other => values.push(object(py, other)?),
         }
     }
     let values = if values.is_empty() { None } else { Some(PyList::new(py, values)?) };
-    Ok((sleepers, values))
+    Ok((sleepers, values, missed))
 }
 
 /// The OSError subclass that Python has for it.

@@ -18,22 +18,29 @@ pub(crate) struct Sleeper<'py> {
     context: Bound<'py, PyAny>,
 }
 
-/// Sets a future's result; `None` where nobody is to be stepped: it was cancelled, or schedules by itself.
-pub(crate) fn settle<'py>(
-    future: Bound<'py, PyAny>,
-    result: &Bound<'py, PyAny>,
-) -> PyResult<Option<Sleeper<'py>>> {
+/// What became of a result.
+pub(crate) enum Settled<'py> {
+    /// Somebody is to be stepped.
+    Sleeper(Sleeper<'py>),
+    /// The future schedules who waits by itself.
+    Scheduled,
+    /// The future was cancelled: nobody waits.
+    Missed,
+}
+
+/// Sets a future's result.
+pub(crate) fn settle<'py>(future: Bound<'py, PyAny>, result: &Bound<'py, PyAny>) -> PyResult<Settled<'py>> {
     let py = future.py();
-    let sleeper = match only_callback(&future) {
+    let settled = match only_callback(&future) {
         Some((callback, context)) => {
             future.call_method1(intern!(py, "remove_done_callback"), (&callback,))?;
-            Some(Sleeper { future: future.clone(), callback, context })
+            Settled::Sleeper(Sleeper { future: future.clone(), callback, context })
         }
-        None if future.call_method0(intern!(py, "done"))?.is_truthy()? => return Ok(None),
-        None => None,
+        None if future.call_method0(intern!(py, "done"))?.is_truthy()? => return Ok(Settled::Missed),
+        None => Settled::Scheduled,
     };
     future.call_method1(intern!(py, "set_result"), (result,))?;
-    Ok(sleeper)
+    Ok(settled)
 }
 
 /// The callback of a future that has one, with its context.

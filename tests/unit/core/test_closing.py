@@ -192,7 +192,13 @@ def test_a_server_discards_what_comes_after_its_close(make_endpoint: Callable[..
         assert server.sent() == [(PONG, b"?")]
         assert server.receive(server.frame(CLOSE, _close(1001))) == [Closing(1001, "", True)]
         assert server.sent() == []
-        assert server.connection.counters() == {"sent": 0, "received": 0, "late": 0, "invalid": 0}
+        assert server.connection.counters() == {
+            "sent": 0,
+            "received": 0,
+            "late": 0,
+            "invalid": 0,
+            "dropped": 4,
+        }
 
 
 def test_a_client_takes_answers_after_its_close(client: Any) -> None:
@@ -322,3 +328,13 @@ def test_output_is_one_stream(endpoint: Any) -> None:
     assert len(output) == 3 * first + 1
     assert connection.buffered == 0
     assert connection.data_to_send() == b""
+
+
+def test_what_a_close_frame_of_ours_cuts_off_is_counted(server: Any) -> None:
+    request = server.frame(TEXT, encode_message("m-1", "", "", b"hi", "did:x", b"", {}, ""))
+    (message,) = server.receive(request)
+    server.connection.send_close()
+    sent = server.connection.buffered
+    assert server.receive(request, server.frame(TEXT, b"{")) == []
+    assert server.connection.send_response(message, b"late") == sent
+    assert server.connection.counters() == {"sent": 0, "received": 1, "late": 0, "invalid": 0, "dropped": 3}

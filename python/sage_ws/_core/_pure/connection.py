@@ -87,7 +87,7 @@ class Connection:
         self._keepalives: dict[str, None] = {}
         self._did = ""
         self._spoken = False
-        self._sent = self._received = self._late = self._invalid = 0
+        self._sent = self._received = self._late = self._invalid = self._dropped = 0
         self._bytes_in = self._bytes_out = 0
 
     # ── receiving ──────────────────────────────────────────────────────────────────────
@@ -194,6 +194,7 @@ class Connection:
 
     def _receive_message(self, message: str | bytes, received: list[Any]) -> None:
         if not self._client and self._close_sent:
+            self._dropped += 1
             return
         if self._raw:
             received.append(message)
@@ -338,6 +339,7 @@ class Connection:
         elif reply is not None:
             raise TypeError(f"a handler must return a Response, bytes or None, not {type(reply).__name__}")
         if self._close_sent:
+            self._dropped += 1
             return self._buffered
         payload = wire.write_response(success, message_id, task_id, data, error)
         if self._is_too_big(payload):
@@ -474,9 +476,20 @@ class Connection:
         """Whether a decodable SAGE message has been received."""
         return self._spoken
 
+    def miss(self) -> None:
+        """An answer that was handed out last found nobody: its call had been given up a moment before."""
+        self._received -= 1
+        self._late += 1
+
     def counters(self) -> dict[str, int]:
-        """What has happened so far: messages sent, received, late and invalid."""
-        return {"sent": self._sent, "received": self._received, "late": self._late, "invalid": self._invalid}
+        """What has happened so far: messages sent, received, late, invalid and dropped."""
+        return {
+            "sent": self._sent,
+            "received": self._received,
+            "late": self._late,
+            "invalid": self._invalid,
+            "dropped": self._dropped,
+        }
 
     # ── private ────────────────────────────────────────────────────────────────────────
 

@@ -50,6 +50,7 @@ impl<W, R: Random> Connection<W, R> {
         mut response: Response<'a, B>,
     ) -> Result<(), SendError> {
         if self.closed {
+            self.counters.dropped += 1;
             return Ok(());
         }
         if response.message_id.is_empty() {
