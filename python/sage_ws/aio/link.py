@@ -354,8 +354,8 @@ class Link(asyncio.Protocol):
             self._transport.write_eof()
 
     def _peer_name(self) -> str:
-        """The peer's address, for a log line."""
-        raise NotImplementedError
+        """The peer's address, for a log line, where the role knows it."""
+        return "the peer"
 
     def _closes_first(self) -> bool:
         """Whether this role shuts the socket when both close frames have passed (RFC 6455 §7.1.1)."""
