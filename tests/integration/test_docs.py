@@ -193,6 +193,40 @@ def test_every_number_of_stats_stands() -> None:
         assert {name.strip("`") for cell in names[2:] for name in cell.split(", ")} == set(stats)
 
 
+# ── tests that a page names ─────────────────────────────────────────────────────────────
+NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
+
+
+def names_of(path: Path) -> set[str]:
+    """``::function``, ``::Class`` and ``::Class::function`` of a file."""
+    found = set()
+    for one in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(f"::{one.name}")
+        if isinstance(one, ast.ClassDef):
+            functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+            found |= {f"::{one.name}::{inner.name}" for inner in one.body if isinstance(inner, functions)}
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "`tests/" in (DOCS / page).read_text("utf-8")])
+def test_every_test_that_a_page_names_is_there(page: str) -> None:
+    named = set(NAMED_TEST.findall((DOCS / page).read_text("utf-8")))
+    files = {path: names_of(DOCS.parent / path) for path, _ in named}
+    assert {f"{path}{name}" for path, name in named if name not in files[path]} == set()
+
+
+def test_the_threat_model_shows_what_it_says() -> None:
+    """Each row names a test, or says that nothing stops it."""
+    page = (
+        (DOCS / "explanation/threat-model.md").read_text("utf-8").partition("## Somebody on the network")[2]
+    )
+    rows = [row for row in page.splitlines() if row.startswith("| ") and "---" not in row]
+    rows = [row for row in rows if not row.endswith("| shown by |")]
+    assert len(rows) > 50
+    assert not [row for row in rows if "`tests/" not in row and "| nothing" not in row]
+
+
 # ── the tutorial: its files and commands, in its order ──────────────────────────────────
 @contextmanager
 def served(folder: Path, port: int) -> Iterator[None]:
