@@ -25,6 +25,8 @@ import pytest
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 PATIENCE = 10.0
 """Seconds after which a wait of a test has failed."""
+SECRET = "canary"
+"""What no program may write into its log: see tests/conftest.py."""
 
 
 class Frame(NamedTuple):
@@ -373,6 +375,7 @@ class Program:
                         return line
                 line = (await self.process.stdout.readline()).decode()
                 assert line, f"it ended without saying {containing!r}, but {self._lines}"
+                assert SECRET not in line, f"a secret in a log: {line}"
                 self._lines.append(line.strip())
 
     async def rest(self) -> list[str]:
@@ -380,6 +383,7 @@ class Program:
         assert self.process.stdout is not None
         async with asyncio.timeout(2 * PATIENCE):
             rest = (await self.process.stdout.read()).decode()
+        assert SECRET not in rest, f"a secret in a log: {rest}"
         return [*self._lines, *rest.splitlines()]
 
     async def serving(self) -> None:
