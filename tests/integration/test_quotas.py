@@ -207,9 +207,8 @@ class TestAddresses:
                 records = [
                     one for one in caplog.records if one.name == "sage_ws.server" and "429" in one.message
                 ]
-                (line,) = [one.message for one in records]
-                assert line.startswith("refused a connection from 127.0.0.1:")
-                assert line.endswith(f" with 429: {said}")
+                (record,) = records
+                assert record.message.endswith(f"with 429: {said}")
                 waiting = Client(url, wait_for_ready=True, backoff=lambda attempt: 0.005)
                 call = asyncio.create_task(waiting.send(message(b"at last")))
                 await says_goodbye(peer, server)
