@@ -426,7 +426,7 @@ def check_run(path: str | None, workers: int, certfile: str | None, keyfile: str
 
     Raises:
         TypeError: path or a file is no str, or workers no int.
-        ValueError: path does not start with a slash, there would be no worker, or a key without a certificate.
+        ValueError: path does not start with a slash, there would be no worker, or a key has no certificate.
     """
     _path_or_none("path", path)
     _count("workers", workers)

@@ -24,7 +24,7 @@ LINKS = ("direct", "loop") if has_poller else ("loop",)
 ROUNDS = 20
 LIMIT = 64
 FULL = LIMIT - 2
-"""Descriptors that are taken when none is left: uvloop has one in reserve, by which it hangs up on who comes."""
+"""Descriptors that are taken when none is left: uvloop has one in reserve, to hang up on who comes."""
 RETRY = 0.05
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
@@ -48,7 +48,8 @@ async def lifespan(server):
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["message"]))
     yield
     others = set(reports) - {{"socket.accept() out of system resource"}}
-    print(f"reports {{len(reports)}} others {{sorted(others)}} seconds {{time.monotonic() - begun:.3f}}", flush=True)
+    seconds = time.monotonic() - begun
+    print(f"reports {{len(reports)}} others {{sorted(others)}} seconds {{seconds:.3f}}", flush=True)
 
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 run(handler, port=0, lifespan=lifespan, link=LINK)
@@ -69,27 +70,36 @@ def either(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def most_queued() -> int:
+    """What the kernel makes of a longer backlog."""
+    return int(Path("/proc/sys/net/core/somaxconn").read_text())
+
+
+def held(program: Any) -> int:
+    """How many descriptors a process has."""
+    return len(list(Path(f"/proc/{program.pid}/fd").iterdir()))
+
+
 async def test_a_server_out_of_descriptors_accepts_again_when_there_are_some(
     either: str, start_program: Any, eventually: Any
 ) -> None:
     program = await start_program(PROGRAM.replace("LINK", repr(either)))
     await program.serving()
     url = f"ws://127.0.0.1:{program.port}"
-    held = Path(f"/proc/{program.pid}/fd")
     patient = {"wait_for_ready": True, "backoff": lambda attempt: 0.01}
     async with connect(url) as before:
         await before.send(message())
-        at_rest = len(list(held.iterdir()))
+        at_rest = held(program)
         for number in range(ROUNDS):
             with contextlib.ExitStack() as stack:
                 for _ in range(LIMIT + 20):
                     stack.enter_context(socket.create_connection(("127.0.0.1", program.port)))
-                await eventually(lambda: len(list(held.iterdir())) >= FULL)
+                await eventually(lambda: held(program) >= FULL)
                 # who is in is served all the same
                 assert (await before.send(message(b"%d" % number))).data == b"%d" % number
             async with connect(url, **patient) as client:  # type: ignore[arg-type]
                 assert (await client.send(message(b"new"), timeout=20)).data == b"new"
-        await eventually(lambda: len(list(held.iterdir())) <= at_rest)
+        await eventually(lambda: held(program) <= at_rest)
         assert before.stats()["dials"] == 1
     program.signal(signal.SIGTERM)
     told = re.fullmatch(r"reports (\d+) others \[\] seconds ([\d.]+)", await program.line("reports"))
@@ -102,12 +112,11 @@ async def test_a_server_out_of_descriptors_accepts_again_when_there_are_some(
 async def test_a_server_ends_in_order_without_any(either: str, start_program: Any, eventually: Any) -> None:
     program = await start_program(PROGRAM.replace("LINK", repr(either)))
     await program.serving()
-    held = Path(f"/proc/{program.pid}/fd")
     async with connect(f"ws://127.0.0.1:{program.port}") as client:
         with contextlib.ExitStack() as stack:
             for _ in range(LIMIT + 20):
                 stack.enter_context(socket.create_connection(("127.0.0.1", program.port)))
-            await eventually(lambda: len(list(held.iterdir())) >= FULL)
+            await eventually(lambda: held(program) >= FULL)
             program.signal(signal.SIGTERM)
             assert "others []" in await program.line("reports")
             assert await program.ended() == 0
@@ -115,18 +124,18 @@ async def test_a_server_ends_in_order_without_any(either: str, start_program: An
 
 
 async def test_the_kernel_holds_more_than_a_turn_takes() -> None:
-    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
     async with serve(echo) as server:
         (one,) = server.sockets
         told = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
         # tcpi_sacked, which of a listening socket is what its queue may hold
-        assert struct.unpack_from("I", told, 28) == (min(BACKLOG, most),)
+        assert struct.unpack_from("I", told, 28) == (min(BACKLOG, most_queued()),)
 
 
 class TestClient:
     @pytest.fixture
     async def no_descriptors(self) -> Any:
         """``with no_descriptors():`` this process gets no further one."""
+
         @contextlib.contextmanager
         def exhausted() -> Any:
             lowest = os.dup(0)

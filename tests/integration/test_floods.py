@@ -1,6 +1,6 @@
-"""Floods on real sockets, against a server process of its own: how large it grows, and that others are served.
+"""Floods on real sockets, against a server process: how large it grows, and that others are served.
 
-The core's own bounds are in tests/conformance/test_limits.py; here the link and the kernel's buffers stand between.
+The core's own bounds are in tests/conformance/test_limits.py; here the link and the kernel stand between.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads another process's memory in /proc")
 
-# A server on a listening socket whose connections have small buffers: what a peer does not take waits with us.
+# Its connections have small buffers in the kernel: what a peer does not take waits with us.
 PROGRAM = """
 import asyncio, json, resource, signal, socket, sys
 import sage_ws.aio.serving as serving
@@ -74,11 +74,13 @@ def either(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def flooded(either: str, start_program: Any) -> Any:
-    """``program = await flooded(options)``: the program above, warm, with its memory at rest in ``at_rest``."""
+    """``program = await flooded(options)``: the program above, warm; ``at_rest`` is its memory."""
 
     async def start(options: str = "{}", setup: str = "") -> Any:
         wanted = f"{{'link': {either!r}, **{options}}}"
-        program = await start_program("import os\n" + PROGRAM.replace("OPTIONS", wanted).replace("SETUP", setup))
+        program = await start_program(
+            "import os\n" + PROGRAM.replace("OPTIONS", wanted).replace("SETUP", setup)
+        )
         await program.serving()
         async with connect(f"ws://127.0.0.1:{program.port}") as client:
             for _ in range(3):
@@ -106,7 +108,10 @@ class TestFragments:
         body = b'{"id":"m-1","payload":"eA==","did":"d","role":""}'
         body = body[:-2] + b"r" * (65_536 - len(body)) + body[-2:]
         async with raw_client(program.port) as peer:
-            parts = [frames(TEXT, body[:1], 1), *(frames(CONTINUATION, body[at : at + 1], 1) for at in range(1, 65_535))]
+            parts = [
+                frames(TEXT, body[:1], 1),
+                *(frames(CONTINUATION, body[at : at + 1], 1) for at in range(1, 65_535)),
+            ]
             peer.write(b"".join(parts) + peer.frame(CONTINUATION, body[-1:]))
             assert (await peer.read_json())["message_id"] == "m-1"
             assert field(program.pid, "VmHWM") - program.at_rest <= 2 * len(body) + 8 * MIB
@@ -147,13 +152,13 @@ class TestStalledReaders:
     PEERS = 100
     QUEUE, UNSENT, ANSWER, AT_ONCE = 64 * 1024, 128 * 1024, 30_000, 4
     BESIDE = 256 * 1024
-    """One read of a loop, and what the C library keeps between blocks of the fallback's: the same with limits that
-    are 16 times as large, the default ones, below which it disappears (bench.floods)."""
+    """One read of a loop, and what the C library keeps between blocks of the fallback's: as much with the
+    default limits, in which it disappears (tests.faults.floods)."""
 
     async def test_100_of_them_cost_their_caps_and_no_more(
         self, flooded: Any, raw_client: Any, opening_request: Any
     ) -> None:
-        """Each asks for 40 MB, again and again, and takes nothing, until it is cut after ``write_timeout``."""
+        """Each asks for 40 MB, again and again, and takes nothing, until it is cut."""
         program = await flooded(
             f"{{'max_queue_bytes': {self.QUEUE}, 'max_concurrency': {self.AT_ONCE}, 'write_timeout': 2}}",
             f"serving.UNSENT_LIMIT = {self.UNSENT}",
@@ -198,7 +203,7 @@ class TestStalledReaders:
 async def test_20_000_calls_of_a_client_all_end_and_leave_nothing(
     either: str, outcome_of: Any, how: str
 ) -> None:
-    """Three times: what the first ones have warmed up the last one does not add to. bench.floods takes 100,000."""
+    """Three times: what the first ones have warmed up the last one does not add to."""
     code, out, err = await outcome_of(f"""
         COUNT = 20_000
         def resident():

@@ -147,7 +147,7 @@ class TestMaxQueueBytes:
     async def test_handlers_that_take_long_do_not_cost_the_link(
         self, either: Any, size: int, eventually: Any
     ) -> None:
-        """64 of them for many times what a peer has to answer a ping, at both ends: 90 s with the defaults."""
+        """64 of them, many times longer than both ends wait for a pong: 90 s with the defaults."""
         gate = Gate()
         pings: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.1, "link": either}
         async with serve(gate, max_queue_bytes=50_000, **pings) as server:

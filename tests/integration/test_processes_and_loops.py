@@ -65,7 +65,8 @@ class TestFork:
                 print((await client.send(message(b"before"))).data, flush=True)
                 return server, client
             def sockets():
-                return {{link for link in map(read, os.listdir("/proc/self/fd")) if link.startswith("socket")}}
+                links = map(read, os.listdir("/proc/self/fd"))
+                return {{link for link in links if link.startswith("socket")}}
             def read(number):
                 try:
                     return os.readlink(f"/proc/self/fd/{{number}}")
@@ -167,7 +168,7 @@ class TestALoopThatIsGone:
     async def test_is_no_crash_and_no_hang(
         self, either: str, outcome_of: Any, flags: tuple[str, ...], busy: bool
     ) -> None:
-        """With calls in flight, a handler that runs and a client that waits to dial; closed and let go later."""
+        """With calls in flight, handlers that run, a client that waits to dial; closed and let go later."""
         code, out, err = await outcome_of(
             f"""
             async def handler(one):
@@ -196,7 +197,8 @@ class TestALoopThatIsGone:
             for connection in server.connections:
                 connection.closed
             async def later():
-                for end in (client.close, server.close, client.connect, *[one.close for one in server.connections]):
+                ends = [client.close, server.close, client.connect]
+                for end in (*ends, *(one.close for one in server.connections)):
                     try:
                         await asyncio.wait_for(end(), 5)
                     except RuntimeError:
@@ -275,7 +277,8 @@ class TestKeyboardInterrupt:
                 return one.payload
             async def begin():
                 server = await serve(handler, link={either!r}).__aenter__()
-                clients = [await connect(f"ws://127.0.0.1:{{server.port}}", link={either!r}) for _ in range(12)]
+                url = f"ws://127.0.0.1:{{server.port}}"
+                clients = [await connect(url, link={either!r}) for _ in range(12)]
                 for client in clients:
                     await client.send(message(b"warm"))
                 return server, clients

@@ -1,4 +1,4 @@
-"""`max_connections_per_address` and `max_connections_per_identity`: who is refused, and that no place is lost."""
+"""`max_connections_per_address` and `…_per_identity`: who is refused, and that no place is lost."""
 
 from __future__ import annotations
 
@@ -177,7 +177,8 @@ class TestAddresses:
             return writer
 
         request = (
-            "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Forwarded-For: {}\r\n"
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
         path = str(tmp_path / "socket")

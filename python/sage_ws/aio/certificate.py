@@ -1,4 +1,4 @@
-"""The certificate that `run` serves with: files, which are loaded again on SIGHUP, and the context they are in.
+"""The certificate that `run` serves with: files, loaded again on SIGHUP, and the context they are in.
 
 Connections that are open keep what they have; further ones get the new certificate.
 """

@@ -3,8 +3,8 @@
 A place is taken when a connection opens, and given back when its socket is gone, as with ``max_connections``.
 Who has no connection leaves nothing here, so that it never holds more than the connections that are open.
 
-The refusal is 429 (RFC 6585 §4): it is about the caller. A 503 is about the server, and a balancer that sees many
-of them takes it for a sick one, so that one greedy caller would cost the others theirs.
+The refusal is 429 (RFC 6585 §4): it is about the caller. A 503 is about the server, and a balancer that sees
+many of them takes it for a sick one, so that one greedy caller would cost the others theirs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sage_ws.options import ServerSettings
 
 HOST_BITS: Final = 64
-"""Of an IPv6 address: a household or a machine has that many to itself, and could choose another each time."""
+"""Of an IPv6 address: a household has that many to itself, and could choose another one each time."""
 
 
 class Quota:

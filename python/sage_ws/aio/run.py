@@ -1,4 +1,4 @@
-"""`run`: a server that owns its process, or several: the loop, the signals, the certificate, the drain at the end."""
+"""`run`: a server that owns its process, or several: its loop, its signals, its certificate, its drain."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts the drain short.
 
-    With ``certfile`` SIGHUP loads the certificate again, for further connections; one that cannot be loaded is
-    logged, and the old one stays.
+    With ``certfile`` SIGHUP loads the certificate again, for further connections; one that cannot be loaded
+    is logged, and the old one stays.
 
     With several workers this process serves nothing: it starts them, replaces one that ends, and hands
     signals on. Each has a server of its own, with connections, limits, `lifespan` and counters of its own.

@@ -44,8 +44,8 @@ logger = logger_of("server")
 BACKLOG = 1024
 """Connections that the kernel may hold for us between accepts."""
 ACCEPTS = 64
-"""Of them that asyncio takes in one turn; to it one backlog means both. Out of descriptors it logs as many errors
-before it breaks off and waits for a second (python/cpython#151615). With 16 a storm of dials costs 5 % more."""
+"""Of them that asyncio takes in one turn; to it one backlog means both. Out of descriptors it logs as many
+errors before it breaks off and waits for a second (python/cpython#151615). With 16 a storm costs 5 % more."""
 FREE_PORT_ATTEMPTS = 5
 """Tries to find one free port on all addresses of a host."""
 
@@ -460,9 +460,12 @@ class Server:
 
 def _hold(listening: Any) -> None:
     """Have the kernel hold `BACKLOG` connections of a listening socket, which is the loop's."""
-    with suppress(OSError):  # no descriptor is left to do it by
-        with socket.fromfd(listening.fileno(), listening.family, listening.type) as shared:
-            shared.listen(BACKLOG)
+    try:
+        shared = socket.fromfd(listening.fileno(), listening.family, listening.type)
+    except OSError:  # no descriptor is left to do it by
+        return
+    with shared:
+        shared.listen(BACKLOG)
 
 
 def _remove_socket(path: str) -> None:

@@ -72,8 +72,8 @@ class Supervisor:
         where: what they serve, for the log.
         drain_time: seconds that a worker may take to drain and to close; None for no limit.
         close_time: seconds that it may take to close; None for no limit.
-        reload: called for SIGHUP, before the workers are told to do the same; False where they are not to. None
-            leaves that signal alone.
+        reload: called for SIGHUP, before the workers are told to do the same; False where they are not to.
+            None leaves that signal alone.
     """
 
     def __init__(

@@ -10,10 +10,9 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import trustme
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,6 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from sage_ws import SecureMessage, connect, run, serve
+
+if TYPE_CHECKING:
+    import trustme
 
 # Its loop is the one of this test run.
 PROGRAM = """
