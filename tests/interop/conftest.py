@@ -191,6 +191,14 @@ class Program:
         await self.tell(do, **fields)
         return await self.event(event, patience)
 
+    async def kill(self) -> list[dict[str, Any]]:
+        """Kill -9; the events that nobody has asked for, the last whole line included."""
+        assert self._process.stdout is not None
+        self._process.kill()
+        async with asyncio.timeout(PATIENCE):
+            lines = (await self._process.stdout.read()).split(b"\n")[:-1]
+        return [*self._early, *map(json.loads, lines)]
+
     async def end(self) -> None:
         """End it, one way or the other."""
         assert self._process.stdin is not None
