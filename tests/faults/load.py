@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from tests.faults.ledger import PATIENCE, Ledger
 
@@ -18,6 +19,7 @@ class Load:
         client: that they share.
         callers: how many, so many calls are in flight.
         sizes: of the payloads, in turn.
+        kinds: of calls, in turn, as arguments of `Ledger.call`: in place of the sizes.
         timeout: for each call.
     """
 
@@ -27,13 +29,14 @@ class Load:
         client: Client,
         *,
         callers: int = 16,
-        sizes: tuple[int, ...] = (100,),
+        sizes: Sequence[int] = (100,),
+        kinds: Sequence[Mapping[str, Any]] = (),
         timeout: float = 5.0,
     ) -> None:
         self._ledger = ledger
         self._client = client
         self._callers = callers
-        self._sizes = sizes
+        self._kinds = kinds or [{"size": size} for size in sizes]
         self._timeout = timeout
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -41,8 +44,8 @@ class Load:
     async def _call(self, first: int) -> None:
         number = first
         while not self._stopped:
-            size = self._sizes[number % len(self._sizes)]
-            entry = await self._ledger.call(self._client, size=size, timeout=self._timeout)
+            kind = {"timeout": self._timeout, **self._kinds[number % len(self._kinds)]}
+            entry = await self._ledger.call(self._client, **kind)
             if entry.error == "ClosedError":
                 return
             number += 1
