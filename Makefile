@@ -13,6 +13,7 @@ BENCH_ARGS ?=
 COUNTS_ARGS ?=
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
+MINUTES ?= 10
 
 BIN := $(VENV)/bin
 MODE := $(or $(SAGE_WS_BUILD),auto)
@@ -26,7 +27,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz audit interop bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz audit interop soak bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -35,6 +36,7 @@ help:
 	@echo "make audit       known vulnerabilities of what is depended on, where a database of them can be had"
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
+	@echo "make soak        faults of all kinds under load, MINUTES=10 of them, and a ledger that must balance"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
 	@echo "make free-threaded  whether the extension compiles for a Python without a GIL, which need not be there"
@@ -88,8 +90,12 @@ interop: $(VENV)/.ready-test.$(MODE)
 proxies: $(VENV)/.ready-test.$(MODE)
 	@$(MAKE) --no-print-directory --output-sync=target --keep-going suite-proxies
 
-.PHONY: proxies suite suite-short suite-interop suite-proxies suite-parity suite-cargo
-ifneq ($(filter suite suite-short suite-interop suite-proxies,$(MAKECMDGOALS)),)
+# Faults of all kinds in turn, on both cores, half of the time each.
+soak: $(VENV)/.ready-test.$(MODE)
+	@$(MAKE) --no-print-directory suite-soak
+
+.PHONY: proxies suite suite-short suite-interop suite-proxies suite-soak suite-parity suite-cargo
+ifneq ($(filter suite suite-short suite-interop suite-proxies suite-soak,$(MAKECMDGOALS)),)
 # Absent is told from broken by looking, not by importing: with SAGE_WS_CORE=rust a broken one fails every test.
 CORES := $(shell SAGE_WS_CORE=pure $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("sage_ws._core._rust") and "rust" or "", "pure")')
 ifeq ($(filter rust,$(CORES)),)
@@ -103,6 +109,9 @@ suite: $(CORES:%=suite-%-asyncio) $(CORES:%=suite-%-conformance) $(if $(filter r
 suite-short: $(CORES:%=short-%)
 suite-interop: $(if $(wildcard tests/interop),$(CORES:%=interop-%))
 suite-proxies: $(CORES:%=proxies-%)
+SOAK_SECONDS := $(shell echo $$(($(MINUTES) * 60 / $(words $(CORES)))))
+suite-soak:
+	@for core in $(CORES); do SAGE_WS_CORE=$$core $(BIN)/python -m tests.faults.soak --seconds $(SOAK_SECONDS) || exit 1; done
 endif
 
 suite-cargo:

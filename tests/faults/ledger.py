@@ -12,7 +12,7 @@ import enum
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -86,6 +86,7 @@ class Ledger:
         self.calls: dict[str, Entry] = {}
         self.runs: Counter[str] = Counter()
         self.endings: Counter[Ending] = Counter()
+        self.errors: Counter[str] = Counter()
         self._answer = answer
         self._moved = asyncio.Event()
 
@@ -152,6 +153,8 @@ class Ledger:
             ending = ending or Ending.CANCELLED
         entry.took, entry.ending = monotonic() - begun, ending
         self.endings[ending] += 1
+        if entry.error:
+            self.errors[entry.error] += 1
         self._moved.set()
         return entry
 
@@ -172,13 +175,8 @@ class Ledger:
 
     @property
     def lost(self) -> int:
-        """Calls that ended by a failed link, before or after they left."""
-        return self.endings[Ending.NOT_SENT] + self.endings[Ending.MAYBE]
-
-    @property
-    def errors(self) -> Mapping[str, int]:
-        """How many calls ended by which error."""
-        return Counter(entry.error for entry in self.calls.values() if entry.error)
+        """Calls that ended because their connection did."""
+        return self.errors["ConnectionLostError"] + self.errors["WriteTimeoutError"]
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until this holds, which is looked at whenever a call ends."""

@@ -56,7 +56,7 @@ class Load:
         await self._ledger.until(lambda: self._ledger.answered >= wanted)
 
     async def losses(self, count: int = 1) -> None:
-        """Wait until so many more calls ended by a failed link."""
+        """Wait until so many more calls ended because their connection did."""
         wanted = self._ledger.lost + count
         await self._ledger.until(lambda: self._ledger.lost >= wanted)
 

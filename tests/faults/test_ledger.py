@@ -1,0 +1,182 @@
+"""The ledger finds what it is there to find: each entry that is wrong on purpose is told of."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.faults import soak
+from tests.faults.baseline import Baseline
+from tests.faults.ledger import Ending, Journal, Ledger, answer_of, payload_of
+from tests.faults.progress import Lines
+
+from sage_ws import ConnectionLostError, DialError, Response, SecureMessage
+
+Answer = Callable[[SecureMessage], Awaitable[Response]]
+
+
+class Scripted:
+    """In a client's place."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    async def send(self, message: SecureMessage, *, timeout: float) -> Response:
+        return await self._answer(message)
+
+
+async def judged(ledger: Ledger, answer: Answer, **options: Any) -> list[str]:
+    await ledger.call(Scripted(answer), **options)  # type: ignore[arg-type]
+    return list(ledger.problems())
+
+
+def right(message: SecureMessage) -> Response:
+    return Response(message_id=message.id, data=answer_of(message.id, len(message.payload)))
+
+
+async def test_a_call_that_was_run_and_answered_balances() -> None:
+    ledger = Ledger()
+
+    async def honest(message: SecureMessage) -> Response:
+        return Response(message_id=message.id, data=await ledger.handler(message))
+
+    assert await judged(ledger, honest) == []
+    assert ledger.endings == {Ending.ANSWERED: 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (lambda one: Response(message_id="m-7", data=right(one).data), "an answer to 'm-7'"),
+        (lambda one: Response(message_id=one.id, data=answer_of("m-7", 100)), "the data of another answer"),
+        (lambda one: Response(message_id=one.id, success=False, error="no"), "the answer 'no'"),
+    ],
+)
+async def test_an_answer_that_belongs_to_another(
+    answer: Callable[[SecureMessage], Response], problem: str
+) -> None:
+    ledger = Ledger()
+
+    async def liar(message: SecureMessage) -> Response:
+        ledger.ran(message.id)
+        return answer(message)
+
+    assert await judged(ledger, liar) == [f"m-0 got {problem}"]
+
+
+async def test_a_handler_that_got_the_payload_of_another() -> None:
+    with pytest.raises(Exception, match="belongs to another"):
+        await Ledger().handler(SecureMessage(id="m-1", payload=payload_of("m-2", 10), did="d"))
+
+
+async def test_never_sent_and_run_all_the_same() -> None:
+    ledger = Ledger()
+
+    async def runs(message: SecureMessage) -> Response:
+        ledger.ran(message.id)
+        raise DialError("never")
+
+    assert await judged(ledger, runs) == [
+        "m-0 was run, and its caller was told by DialError that it never left"
+    ]
+
+
+async def test_lost_may_be_run_once_and_not_twice() -> None:
+    ledger = Ledger()
+
+    async def lost(message: SecureMessage) -> Response:
+        ledger.ran(message.id)
+        raise ConnectionLostError("lost")
+
+    assert await judged(ledger, lost) == []
+    assert ledger.lost == 1
+    ledger.ran("m-0")
+    with pytest.raises(AssertionError, match="m-0 was run 2 times"):
+        ledger.check()
+
+
+async def test_answered_by_nobody_and_run_for_nobody() -> None:
+    async def echo(message: SecureMessage) -> Response:
+        return right(message)
+
+    ledger = Ledger()
+    assert await judged(ledger, echo) == ["m-0 was answered, and no handler ran it"]
+    with pytest.raises(AssertionError, match="m-8 was run, and nobody sent it"):
+        ledger.check(["m-0", "m-8"])
+
+
+async def test_a_call_that_hangs_and_one_that_is_late() -> None:
+    ledger = Ledger()
+    go = asyncio.Event()
+
+    async def slow(message: SecureMessage) -> Response:
+        ledger.ran(message.id)
+        await go.wait()
+        return right(message)
+
+    call = asyncio.create_task(ledger.call(Scripted(slow), timeout=0.001))  # type: ignore[arg-type]
+    await asyncio.sleep(0.01)
+    assert list(ledger.problems()) == ["m-0 never ended", "1 calls have 0 endings"]
+    go.set()
+    await call
+    (late,) = ledger.problems(slack=0)
+    assert late.startswith("m-0 had 0.001 s, and took 0.0")
+    assert not list(ledger.problems())
+
+
+async def test_a_cancelled_one() -> None:
+    async def never(message: SecureMessage) -> Response:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    ledger = Ledger()
+    assert await judged(ledger, never, cancel_after=0.01) == []
+    assert ledger.endings == {Ending.CANCELLED: 1}
+
+
+def test_a_journal_goes_on_where_a_killed_one_ended(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    assert Journal.read(path) == []
+    for name in ("m-1", "m-2"):
+        journal = Journal(path)
+        journal.ran(name)
+        journal.close()
+    assert Journal.read(path) == ["m-1", "m-2"]
+
+
+async def test_tasks_and_descriptors_that_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tests.faults.baseline.PATIENCE", 0.02)
+    before = Baseline()
+    with (tmp_path / "open").open("w"):
+        with pytest.raises(AssertionError, match="descriptors are left: .*open"):
+            await before.regained()
+    task = asyncio.create_task(asyncio.sleep(10))
+    with pytest.raises(AssertionError, match="tasks are left: .*sleep"):
+        await before.regained()
+    task.cancel()
+    await before.regained()
+
+
+@pytest.mark.parametrize("balances", [True, False])
+async def test_a_soak_tells_its_ledger(monkeypatch: pytest.MonkeyPatch, balances: bool) -> None:
+    async def trouble(ledger: Ledger, note: Callable[[str, float], None]) -> None:
+        note("something", 0.5)
+
+        async def answer(message: SecureMessage) -> Response:
+            ledger.ran(message.id)
+            return right(message) if balances else Response(message_id="m-7")
+
+        await ledger.call(Scripted(answer))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(soak, "TROUBLES", {"trouble": trouble})
+    shown = io.StringIO()
+    with Lines(shown) as progress:
+        ran = soak.Soak(1e-6, progress)
+        await ran.run()
+    assert shown.getvalue().startswith("100%  trouble, 0 calls so far\n")
+    assert ("the ledger balances" in ran.told()) is balances
+    assert ("m0-0 got an answer to 'm-7'" in ran.told()) is not balances
+    assert "something: at most 0.500 s" in ran.told()
