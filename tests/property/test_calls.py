@@ -1,4 +1,5 @@
-"""A client's calls against a dictionary: send, cancel, reply, reply twice, duplicate, drop, in any order.
+"""A client's calls against a dictionary, in any order: connect, send, time out, cancel, reply, reply twice or
+badly, duplicate, drop, wait in line while nobody is there, drain, close.
 
 The model is what `Client.send` promises: a call ends once, with its own answer or with the error that says
 how far it came. The server is a raw socket that answers what the rules tell it to.
@@ -11,6 +12,8 @@ import base64
 import hashlib
 import json
 import os
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,15 +22,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sage_ws import (
     Client,
+    ClosedError,
     ConnectionLostError,
+    DecodeError,
     DuplicateIdError,
     MessageTooBigError,
+    QueueTimeoutError,
+    ReadTimeoutError,
     Response,
     SecureMessage,
     State,
 )
 
 LIMIT = 2000
+SOON = 0.001
+EXAMPLES = settings().max_examples * 3 // 10
 HEAD = (
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Accept: {}\r\n\r\n"
@@ -43,6 +52,9 @@ class Answering(asyncio.Protocol):
         self.open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.machine.down:
+            transport.abort()  # type: ignore[attr-defined]
+            return
         self.machine.server_side = self
         self.transport: Any = transport
 
@@ -58,7 +70,9 @@ class Answering(asyncio.Protocol):
         while (frame := self.take()) is not None:
             opcode, payload = frame
             if opcode == 0x1:
-                self.machine.arrived[json.loads(payload)["id"]] = self
+                name = json.loads(payload)["id"]
+                self.machine.order.append(name)
+                self.machine.arrived[name] = self
             elif opcode == 0x9:
                 self.write(0xA, payload)
             elif opcode == 0x8:
@@ -85,8 +99,14 @@ class Answering(asyncio.Protocol):
         head += bytes([len(payload)]) if len(payload) < 126 else b"\x7e" + len(payload).to_bytes(2, "big")
         self.transport.write(head + payload)
 
-    def answer(self, message_id: str, data: str) -> None:
-        self.write(0x1, json.dumps({"success": True, "message_id": message_id, "error": data}).encode())
+    def answer(self, message_id: str, data: str, success: Any = True) -> None:
+        answer = {"success": success, "message_id": message_id, "error": data}
+        self.write(0x1, json.dumps(answer).encode())
+
+
+def up(machine: Calls) -> bool:
+    """Whether the server is there."""
+    return not machine.down
 
 
 class Calls(RuleBasedStateMachine):
@@ -96,9 +116,12 @@ class Calls(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.server_side: Any = None
+        self.down = False
+        self.order: list[str] = []
         self.arrived: dict[str, Answering] = {}
-        self.calls: dict[str, asyncio.Task[Response]] = {}  # the model: calls in flight, by id
-        self.ended = self.refused = self.late = self.answered = 0
+        # The model: calls in flight, by id, and those in line, of which some have another's id.
+        self.calls: dict[str, asyncio.Task[Response]] = {}
+        self.line: list[tuple[str, asyncio.Task[Response]]] = []
         self.numbers = iter(range(10**6))
         self.run(self.start())
 
@@ -113,15 +136,39 @@ class Calls(RuleBasedStateMachine):
 
     async def start(self) -> None:
         self.server = await self.loop.create_server(lambda: Answering(self), "127.0.0.1", 0)
+        await self.connect(by_sending=False)
+
+    async def connect(self, *, by_sending: bool) -> None:
+        """A client of its own, whose first use dials."""
+        self.ended = self.refused = self.late = self.answered = self.invalid = 0
         port = self.server.sockets[0].getsockname()[1]
         self.client = Client(
             f"ws://127.0.0.1:{port}",
-            backoff=lambda attempt: 0.0,
+            backoff=lambda attempt: SOON if self.down else 0.0,
+            dial_timeout=None,
             max_message_size=LIMIT,
             ping_interval=None,
             keepalive_interval=None,
         )
-        await self.client.connect()
+        if by_sending:
+            name = self.begin()
+            await self.until(lambda: name in self.arrived)
+        else:
+            await self.client.connect()
+
+    def begin(self, size: int = 20) -> str:
+        """A new call, in the model's dictionary."""
+        name = f"m-{next(self.numbers)}"
+        self.calls[name] = self.loop.create_task(self.client.send(self.message(name, size)))
+        return name
+
+    @staticmethod
+    def message(name: str, size: int = 20) -> SecureMessage:
+        return SecureMessage(payload=os.urandom(size), did="d", id=name)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():  # noqa: ASYNC110 -- what the machine sees of a client tells nobody that it changed
+            await asyncio.sleep(SOON)
 
     async def settle(self) -> None:
         """Both ends have read what the other has written: a ping and its pong came behind it."""
@@ -133,30 +180,59 @@ class Calls(RuleBasedStateMachine):
 
     def finish(self, name: str) -> Any:
         """The outcome of a call that has ended, taken out of the model."""
+        return self.outcome(self.calls.pop(name))
 
-        async def outcome() -> Any:
+    def outcome(self, task: asyncio.Task[Response]) -> Any:
+        """Its error, or the task itself."""
+
+        async def end() -> Any:
             await asyncio.wait([task], timeout=5)
-            assert task.done(), f"{name} has no outcome"
+            assert task.done(), "a call has no outcome"
             return task.exception() if not task.cancelled() and task.exception() else task
 
-        task = self.calls.pop(name)
-        return self.run(outcome())
+        return self.run(end())
+
+    def expect_own_answer(self, name: str) -> None:
+        response = self.finish(name).result()
+        assert (response.message_id, response.error) == (name, f"for {name}")
+        self.answered += 1
+
+    def expect_loss(self, code: int | None) -> None:
+        """All calls in flight have ended: they may have been delivered."""
+        for name in list(self.calls):
+            error = self.finish(name)
+            assert isinstance(error, ConnectionLostError)
+            assert (error.message_id, error.code) == (name, code)
+            self.ended += 1
 
     # ── rules ─────────────────────────────────────────────────────────────────────────
 
-    @rule(size=st.integers(1, 300))
-    def send(self, size: int) -> None:
-        name = f"m-{next(self.numbers)}"
-        message = SecureMessage(payload=os.urandom(size), did="d", id=name)
-
-        async def sending() -> None:
-            self.calls[name] = self.loop.create_task(self.client.send(message))
+    @precondition(up)
+    @rule(sizes=st.lists(st.integers(1, 300), min_size=1, max_size=5))
+    def send(self, sizes: list[int]) -> None:
+        async def sending() -> list[str]:
+            names = [self.begin(size) for size in sizes]
             await asyncio.sleep(0)
             await self.settle()
+            return names
 
-        self.run(sending())
-        assert name in self.arrived
-        assert not self.calls[name].done()
+        for name in self.run(sending()):
+            assert name in self.arrived
+            assert not self.calls[name].done()
+
+    @rule()
+    def send_what_nobody_answers_in_time(self) -> None:
+        name = f"m-{next(self.numbers)}"
+        with pytest.raises(QueueTimeoutError if self.down else ReadTimeoutError) as over:
+            self.run(self.client.send(self.message(name), timeout=SOON))
+        assert over.value.message_id == name
+        self.ended += 1
+        if self.down:
+            return
+        self.run(self.settle())
+        self.arrived[name].answer(name, "too late")
+        self.run(self.settle())
+        self.late += 1
 
     @precondition(lambda self: self.calls)
     @rule(choice=st.integers(0, 1000))
@@ -167,6 +243,7 @@ class Calls(RuleBasedStateMachine):
         assert refused.value.message_id == message.id
         self.refused += 1
 
+    @precondition(up)
     @rule()
     def send_too_much(self) -> None:
         with pytest.raises(MessageTooBigError):
@@ -180,11 +257,30 @@ class Calls(RuleBasedStateMachine):
         for _ in range(1 + twice):
             self.arrived[name].answer(name, f"for {name}")
         self.run(self.settle())
-        response = self.finish(name).result()
-        assert (response.message_id, response.error) == (name, f"for {name}")
-        self.answered += 1
+        self.expect_own_answer(name)
         self.late += twice
 
+    @precondition(lambda self: self.calls)
+    @rule(seed=st.integers(0, 1000))
+    def reply_to_all_at_once(self, seed: int) -> None:
+        names = random.Random(seed).sample(sorted(self.calls), len(self.calls))
+        for name in names:
+            self.arrived[name].answer(name, f"for {name}")
+        self.run(self.settle())
+        for name in names:
+            self.expect_own_answer(name)
+
+    @precondition(lambda self: self.calls)
+    @rule(choice=st.integers(0, 1000))
+    def reply_badly(self, choice: int) -> None:
+        name = self.name(choice)
+        self.arrived[name].answer(name, "", success=1)
+        self.run(self.settle())
+        assert isinstance(self.finish(name), DecodeError)
+        self.ended += 1
+        self.invalid += 1
+
+    @precondition(up)
     @rule()
     def reply_to_nobody(self) -> None:
         self.server_side.answer("nobody", "")
@@ -202,45 +298,126 @@ class Calls(RuleBasedStateMachine):
             self.run(self.settle())
             self.late += 1
 
-    @rule(politely=st.booleans())
-    def drop(self, politely: bool) -> None:
+    @precondition(up)
+    @rule(politely=st.booleans(), goes_down=st.booleans())
+    def drop(self, politely: bool, goes_down: bool) -> None:
+        self.down = goes_down
         dials = self.client.stats()["dials"]
         if politely:
             self.server_side.write(0x8, (1012).to_bytes(2, "big"))
             self.server_side.transport.close()
         else:
             self.server_side.transport.abort()
+        self.run(self.until(lambda: self.client.stats()["dials"] > dials))
+        if not goes_down:
+            self.run(self.settle())
+        self.expect_loss(1012 if politely else None)
 
-        async def back() -> None:
-            while not (self.client.stats()["dials"] > dials and self.client.is_connected):  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            await self.settle()
+    @precondition(lambda self: self.down)
+    @rule(count=st.integers(1, 4))
+    def wait_in_line(self, count: int) -> None:
+        for _ in range(count):
+            self.stand_in_line(f"m-{next(self.numbers)}")
 
-        self.run(back())
-        for name in list(self.calls):
-            error = self.finish(name)
-            assert isinstance(error, ConnectionLostError)
+    @precondition(lambda self: self.line)
+    @rule(choice=st.integers(0, 1000))
+    def wait_in_line_with_the_id_of_another(self, choice: int) -> None:
+        self.stand_in_line(self.line[choice % len(self.line)][0])
+
+    def stand_in_line(self, name: str) -> None:
+        self.line.append((name, self.loop.create_task(self.client.send(self.message(name)))))
+        self.run(asyncio.sleep(0))
+
+    @precondition(lambda self: self.line)
+    @rule(choice=st.integers(0, 1000))
+    def leave_the_line(self, choice: int) -> None:
+        _, task = self.line.pop(choice % len(self.line))
+        task.cancel()
+        assert self.outcome(task).cancelled()
+
+    @precondition(lambda self: self.down)
+    @rule()
+    def come_back(self) -> None:
+        self.down = False
+        before = len(self.order)
+        self.run(self.until(lambda: self.client.is_connected))
+        self.run(self.settle())
+        leaving, second = [], []
+        for name, task in self.line:
+            if name in self.calls:
+                second.append((name, task))
+            else:
+                self.calls[name] = task
+                leaving.append(name)
+        self.line.clear()
+        assert self.order[before:] == leaving
+        for name, task in second:
+            error = self.outcome(task)
+            assert isinstance(error, DuplicateIdError)
             assert error.message_id == name
-            assert error.code == (1012 if politely else None)
+            self.refused += 1
+
+    @rule(drains=st.booleans(), by_sending=st.booleans())
+    def end_and_connect(self, drains: bool, by_sending: bool) -> None:
+        if drains and not self.down:
+            self.drain()
+        else:
+            self.run(self.client.close())
+        self.expect_the_end()
+        self.run(self.connect(by_sending=by_sending))
+
+    def drain(self) -> None:
+        draining = self.loop.create_task(self.client.drain())
+        self.run(asyncio.sleep(0))
+        self.expect_closed()
+        for name in list(self.calls):
+            assert not draining.done()
+            self.arrived[name].answer(name, f"for {name}")
+            self.expect_own_answer(name)
+        self.run(draining)
+
+    def expect_closed(self) -> None:
+        with pytest.raises(ClosedError) as refused:
+            self.run(self.client.send(self.message("after the end")))
+        assert refused.value.message_id == "after the end"
+        self.refused += 1
+        with pytest.raises(ClosedError):
+            self.run(self.client.connect())
+
+    def expect_the_end(self) -> None:
+        """Everything has ended by what it had come to, and nothing begins any more."""
+        self.expect_loss(None)
+        for name, task in self.line:
+            error = self.outcome(task)
+            assert isinstance(error, ClosedError)
+            assert error.message_id == name
             self.ended += 1
+        self.line.clear()
+        self.expect_closed()
+        assert self.client.state is State.CLOSED
+        self.expect_counts()
+        self.down = False
 
     # ── what always holds ─────────────────────────────────────────────────────────────
 
     @invariant()
     def it_counts_as_the_model_does(self) -> None:
+        self.expect_counts()
+        assert self.client.state in ({State.WAITING, State.DIALING} if self.down else {State.OPEN})
+        assert len(self.order) == len(set(self.order)), "a message left twice"
+
+    def expect_counts(self) -> None:
         stats = self.client.stats()
         assert stats["pending"] == len(self.calls)
-        assert stats["queued"] == 0
+        assert stats["queued"] == len(self.line)
         assert stats["answered"] == self.answered
         assert stats["late"] == self.late
         assert stats["failed"] == self.ended + self.refused
-        assert stats["invalid"] == 0
-        assert self.client.state is State.OPEN
+        assert stats["invalid"] == self.invalid
 
     def teardown(self) -> None:
         self.run(self.client.close())
-        for name in list(self.calls):
-            assert isinstance(self.finish(name), ConnectionLostError)
+        self.expect_the_end()
         self.server.close()
         self.run(asyncio.sleep(0))
         assert not asyncio.all_tasks(self.loop)
@@ -248,4 +425,5 @@ class Calls(RuleBasedStateMachine):
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestCalls.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
+TestCalls.pytestmark = [pytest.mark.timeout(60 if EXAMPLES <= 30 else 900)]  # type: ignore[attr-defined]
