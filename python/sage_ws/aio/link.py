@@ -273,6 +273,7 @@ class Link(asyncio.Protocol):
         text = "the connection was lost" if exc is None else f"the connection was lost: {exc}"
         self._end(Loss(text))
         self._gone = True
+        self._blocked = True  # what is queued still has nowhere to go: uvloop's transport would raise
         if self._due < inf:
             self._hub.disarm(self, self._due)
             self._due = inf
