@@ -233,6 +233,12 @@ mod tests {
     }
 
     #[test]
+    fn a_control_frame_of_125_bytes_is_read() {
+        let expected = Header { fin: true, opcode: Opcode::Ping, length: 125, size: 6 };
+        assert_eq!(client_frame(&[0x89, 0xfd, 1, 2, 3, 4]), Ok(Some(expected)));
+    }
+
+    #[test]
     fn the_rules_are_judged_in_the_order_of_the_bits() {
         assert_eq!(client_frame(&[0x7b, 0x7e]), Err(Violation::ReservedBits));
         assert_eq!(client_frame(&[0x0b, 0x7e]), Err(Violation::UnknownOpcode(11)));

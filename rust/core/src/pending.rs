@@ -169,7 +169,27 @@ mod tests {
         let (waiter, key) = pending.remove("a").unwrap();
         assert_eq!((waiter, key.id(), key.task_id()), (1, "a", "task"));
         assert!(pending.remove("a").is_none());
+        assert!(!pending.is_empty());
         assert_eq!(pending.remove("at").unwrap().1.task_id(), "");
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn a_call_is_its_id() {
+        assert!(Key::new("a", "task") == Key::new("a", ""));
+        assert!(Key::new("a", "") != Key::new("b", ""));
+    }
+
+    #[test]
+    fn tells_who_waits() {
+        let mut pending = Pending::default();
+        for number in 0..3 {
+            pending.insert(&number.to_string(), "", number, 9.0);
+        }
+        pending.remove("1");
+        let mut waiters: Vec<_> = pending.waiters().copied().collect();
+        waiters.sort_unstable();
+        assert_eq!(waiters, [0, 2]);
     }
 
     #[test]
