@@ -269,7 +269,8 @@ def test_text_may_not_end_inside_a_sequence(make_endpoint: Callable[..., Any], r
 
 
 def test_a_sequence_may_be_cut_by_frames(raw: Any) -> None:
-    content = "\u00e9\u20ac\U0001f600".encode()
+    # The first and last of each length, and both sides of the surrogates.
+    content = "\u00e9\u0080\u07ff\u20ac\u0800\ud7ff\ue000\uffff\U0001f600\U00010000\U0010ffff".encode()
     for at in range(len(content) + 1):
         frames = [raw.frame(TEXT, content[:at], fin=False), raw.frame(CONTINUATION, content[at:])]
         assert raw.receive(*frames) == [content.decode()]
