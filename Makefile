@@ -14,6 +14,8 @@ COUNTS_ARGS ?=
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
 MINUTES ?= 10
+MUTANTS ?= assemble base64 close frame mask pending utf8
+MUTANTS_SECONDS ?= 900
 
 BIN := $(VENV)/bin
 MODE := $(or $(SAGE_WS_BUILD),auto)
@@ -27,12 +29,13 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz audit interop soak bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz mutants audit interop soak bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
 	@echo "make test        every test on both cores, loops and links, with coverage"
 	@echo "make test-short  unit and integration tests on both cores, without coverage"
+	@echo "make mutants     which broken lines of the core no test notices, MUTANTS_SECONDS=900 each; MUTANTS=\"frame wire\""
 	@echo "make audit       known vulnerabilities of what is depended on, where a database of them can be had"
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
@@ -136,6 +139,9 @@ free-threaded:
 
 fuzz: $(VENV)/.ready-test.$(MODE)
 	@MAKEFLAGS= VENV=$(VENV) .ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+mutants: $(VENV)/.ready-mutants.$(MODE)
+	@MAKEFLAGS= VENV=$(VENV) .ci/mutants $(MUTANTS_SECONDS) $(MUTANTS)
 
 audit: $(VENV)/.ready-test.$(MODE)
 	@$(BIN)/python .ci/audit.py
