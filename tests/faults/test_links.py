@@ -144,6 +144,18 @@ async def test_an_opening_handshake_that_breaks_is_tried_again(way: str, at: int
             await load.answers(10)
 
 
+async def test_a_link_lost_before_its_batch_leaves() -> None:
+    """uvloop's transport raises for who writes behind its end: nothing of that may reach the loop."""
+    ledger = Ledger()
+    async with running(ledger) as (_, proxy, client):
+        for _ in range(3):
+            await ledger.call(client)
+            calls = [asyncio.create_task(ledger.call(client)) for _ in range(5)]
+            client._link._transport.abort()  # type: ignore[union-attr]  # heard of behind the calls
+            await asyncio.gather(*calls)
+        assert ledger.lost >= 5
+
+
 async def test_both_sides_full_is_no_deadlock() -> None:
     """Requests fill every buffer upwards, answers every one downwards, and then the network moves again."""
     ledger = Ledger()
