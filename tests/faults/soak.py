@@ -6,7 +6,8 @@
     python -m tests.faults.soak --seconds 60       this one; --record FILE keeps the figures as JSON
 
 What is judged after each round: every call has one ending, in its time and a second; what was answered was
-run, once, and what was never sent was not; pending, tasks and descriptors are as before. In the end: memory.
+run, once, and what was never sent was not; pending, tasks and descriptors are as before; no exception reached
+the loop. In the end: memory.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Soak:
 
     async def run(self) -> None:
         """Go through the troubles until the time is over, each twice at least, or one does not balance."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: self.problems.append(f"in the loop: {context}"))
         pulse = asyncio.create_task(self._pulse())
         try:
             await self._rounds()

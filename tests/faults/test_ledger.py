@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -148,8 +149,9 @@ def test_a_journal_goes_on_where_a_killed_one_ended(tmp_path: Path) -> None:
 
 
 async def test_tasks_and_descriptors_that_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tests.faults.baseline.PATIENCE", 0.02)
+    gc.collect()  # what an earlier test let go of counts neither before nor after
     before = Baseline()
+    monkeypatch.setattr("tests.faults.baseline.PATIENCE", 0.02)
     with (tmp_path / "open").open("w"):
         with pytest.raises(AssertionError, match="descriptors are left: .*open"):
             await before.regained()
@@ -157,7 +159,23 @@ async def test_tasks_and_descriptors_that_are_left(monkeypatch: pytest.MonkeyPat
     with pytest.raises(AssertionError, match="tasks are left: .*sleep"):
         await before.regained()
     task.cancel()
+    monkeypatch.undo()
     await before.regained()
+
+
+async def test_a_soak_fails_by_an_exception_that_reached_the_loop(
+    monkeypatch: pytest.MonkeyPatch, loop_exceptions: list[Any]
+) -> None:
+    async def trouble(ledger: Ledger, note: Callable[[str, float], None]) -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(soak, "TROUBLES", {"trouble": trouble})
+    with Lines(io.StringIO()) as progress:
+        ran = soak.Soak(1e-6, progress)
+        await ran.run()
+    assert "ZeroDivisionError" in ran.problems[0]
+    assert not loop_exceptions
 
 
 @pytest.mark.parametrize("balances", [True, False])
