@@ -29,7 +29,7 @@ BUILD_INPUTS := pyproject.toml $(wildcard Cargo.toml Cargo.lock) \
 	$(shell find build_backend rust -path rust/fuzz -prune -o \( -name '*.py' -o -name '*.rs' -o -name Cargo.toml \) -print 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz mutants audit interop soak bench bench-full bench-micro bench-page counts lint docs stub clean
+.PHONY: help demo test test-short rust-lines sanitize free-threaded fuzz mutants audit interop soak reliability reliability-page bench bench-full bench-micro bench-page counts lint docs stub clean
 
 help:
 	@echo "make demo        agents talk over a real socket, and a table says how fast"
@@ -40,6 +40,7 @@ help:
 	@echo "make interop     against programs on other WebSocket libraries"
 	@echo "make proxies     through nginx, HAProxy, Apache, Caddy and clients' proxies, where they are installed"
 	@echo "make soak        faults of all kinds under load, MINUTES=10 of them, and a ledger that must balance"
+	@echo "make reliability docs/reliability.md, from a run that takes a quarter of an hour; -page: from the last one"
 	@echo "make rust-lines  lines of the Rust core that its tests reach, where llvm-tools are"
 	@echo "make sanitize    tests of the Rust sockets under AddressSanitizer, where a nightly toolchain is"
 	@echo "make free-threaded  whether the extension compiles for a Python without a GIL, which need not be there"
@@ -96,6 +97,13 @@ proxies: $(VENV)/.ready-test.$(MODE)
 # Faults of all kinds in turn, on both cores, half of the time each.
 soak: $(VENV)/.ready-test.$(MODE)
 	@$(MAKE) --no-print-directory suite-soak
+
+# The page of what is promised, with its figures on every core and link; and the same without measuring.
+reliability: $(VENV)/.ready-test.$(MODE)
+	$(BIN)/python -m tests.faults.reliability
+
+reliability-page: $(VENV)/.ready-test.$(MODE)
+	$(BIN)/python -m tests.faults.page
 
 .PHONY: proxies suite suite-short suite-interop suite-proxies suite-soak suite-parity suite-cargo
 ifneq ($(filter suite suite-short suite-interop suite-proxies suite-soak,$(MAKECMDGOALS)),)

@@ -30,6 +30,8 @@ from sage_ws import (
 PATIENCE = 15.0
 """Seconds by which a call may outlive its time before a test calls it hanging: wide, for a busy machine."""
 DID = "did:sage:faults"
+SECRET = b"canary"
+"""What no log may hold (`tests/conftest.py`)."""
 NOT_MINE = "this payload belongs to another message"
 
 
@@ -130,6 +132,7 @@ class Ledger:
             id=message_id,
             payload=payload_of(message_id, size),
             did=DID,
+            signature=SECRET,
             metadata={"wait": str(wait)} if wait else {},
         )
         begun = monotonic()
