@@ -5,9 +5,12 @@ Both cores make these same classes, so that the layer above needs one look at a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sage_ws.errors import DecodeError
+
+if TYPE_CHECKING:
+    from sage_ws._core import Response
 
 
 class Closing(NamedTuple):
@@ -46,3 +49,47 @@ class Undecodable(NamedTuple):
     """
 
     error: DecodeError
+
+
+class Part(NamedTuple):
+    """A part of an answer, which further ones will follow; the call goes on. On extended connections.
+
+    Attributes:
+        waiter: what `send_message` was given, as it will come with the last part too.
+        response: the part.
+    """
+
+    waiter: Any
+    response: Response
+
+
+class Cancel(NamedTuple):
+    """The peer does not wait for this answer any more. On extended connections.
+
+    Attributes:
+        message_id: its request's; no request with this id may be running.
+    """
+
+    message_id: str
+
+
+class Credit(NamedTuple):
+    """The peer takes further parts of an answer. On extended connections.
+
+    Attributes:
+        message_id: its request's; no request with this id may be running.
+        count: how many parts more.
+    """
+
+    message_id: str
+    count: int
+
+
+class GoAway(NamedTuple):
+    """The peer will take no more requests on this connection for long. On extended connections.
+
+    Attributes:
+        reason: why, in the peer's words.
+    """
+
+    reason: str

@@ -71,6 +71,8 @@ pub struct Counters {
     pub invalid: u64,
     /// Requests that came after a close frame was sent, and responses that would have followed it.
     pub dropped: u64,
+    /// Messages of an unknown kind, or with unknown fields, on extended connections.
+    pub unknown: u64,
     /// Bytes that came in.
     pub bytes_in: u64,
     /// Bytes that were handed out, or written from where they are.

@@ -272,7 +272,7 @@ impl Connection {
         self.core.miss(1);
     }
 
-    /// What has happened so far: messages sent, received, late, invalid and dropped.
+    /// What has happened so far: messages sent, received, late, invalid, dropped, and not all understood.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.core.counters();
         let dict = PyDict::new(py);
@@ -281,6 +281,7 @@ impl Connection {
         dict.set_item("late", counters.late)?;
         dict.set_item("invalid", counters.invalid)?;
         dict.set_item("dropped", counters.dropped)?;
+        dict.set_item("unknown", counters.unknown)?;
         Ok(dict)
     }
 

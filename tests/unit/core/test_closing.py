@@ -198,6 +198,7 @@ def test_a_server_discards_what_comes_after_its_close(make_endpoint: Callable[..
             "late": 0,
             "invalid": 0,
             "dropped": 4,
+            "unknown": 0,
         }
 
 

@@ -95,5 +95,5 @@ def _string(token: bytes) -> str:
 def _scalar(token: bytes) -> str | float | bool | None:
     if token[:1] == b'"':
         return _string(token)
-    # One number is as good as another: only its kind is looked at.
-    return _LITERALS.get(token, 0.0)
+    # As the parser makes them.
+    return _LITERALS[token] if token in _LITERALS else float(token)

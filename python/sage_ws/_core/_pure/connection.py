@@ -7,15 +7,18 @@ Receiving is one call per socket read, whatever that completes; everything that 
 Neither the role nor the state changes how frames are read: the role decides who masks, and whether messages
 are requests or answers. A connection goes from open over *closing* (a close frame was sent or received) to
 ended, and never back.
+
+Longer than a file should be: one class cannot stand in two files here, as it does in the Rust core.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Literal
 
 from sage_ws import errors
 from sage_ws._core import events
-from sage_ws._core._pure import mask, random, wire
+from sage_ws._core._pure import extended, mask, random, wire
 from sage_ws._core._pure.assemble import Assembly
 from sage_ws._core._pure.close import Failure, decode_close, encode_close
 from sage_ws._core._pure.frame import (
@@ -45,9 +48,10 @@ class Connection:
         role: which endpoint this is, "client" or "server".
         max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
         raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
+        subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
 
     Raises:
-        ValueError: for another role.
+        ValueError: for another role or subprotocol.
     """
 
     # Requests handed out and not answered yet, which the caller counts; and whether each answer is to be
@@ -61,11 +65,16 @@ class Connection:
         *,
         max_message_size: int | None = 16 * 1024 * 1024,
         raw: bool = False,
+        subprotocol: str | None = None,
     ) -> None:
         if role not in {"client", "server"}:
             raise ValueError(f"role must be client or server, not {role!r}")
+        if subprotocol is not None and subprotocol not in extended.SUBPROTOCOLS:
+            raise ValueError(f"subprotocol must be sage.1.json, sage.1.cbor or None, not {subprotocol!r}")
         self._client = role == "client"
         self._raw = raw
+        self._subprotocol = subprotocol
+        self._opcode = BINARY if subprotocol == "sage.1.cbor" else TEXT
         self._limit = max_message_size
         # receiving: an incomplete header or control frame; the open data frame's missing bytes, fin and key
         self._rest = b""
@@ -87,7 +96,7 @@ class Connection:
         self._keepalives: dict[str, None] = {}
         self._did = ""
         self._spoken = False
-        self._sent = self._received = self._late = self._invalid = self._dropped = 0
+        self._sent = self._received = self._late = self._invalid = self._unknown = self._dropped = 0
         self._bytes_in = self._bytes_out = 0
 
     # ── receiving ──────────────────────────────────────────────────────────────────────
@@ -97,8 +106,8 @@ class Connection:
 
         Returns:
             Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
-            or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
-            `Closing` there is nothing more.
+            or `(waiter, DecodeError)`, both on either end of an extended connection; in raw mode `str` and
+            `bytes`; and `sage_ws._core.events`. After `Closing` there is nothing more.
         """
         chunk = data if isinstance(data, bytes) else bytes(memoryview(data))
         self._bytes_in += len(chunk)
@@ -193,13 +202,16 @@ class Connection:
             self._end(events.Closing(code, reason, True), received)
 
     def _receive_message(self, message: str | bytes, received: list[Any]) -> None:
-        if not self._client and self._close_sent:
+        if not self._client and self._close_sent and not self._subprotocol:
             self._dropped += 1
             return
         if self._raw:
             received.append(message)
             return
         try:
+            if self._subprotocol:
+                self._receive_extended(message, self._subprotocol, received)
+                return
             text = decode_binary(message) if isinstance(message, bytes) else message
             if self._client:
                 self._receive_answer(text, received)
@@ -218,14 +230,18 @@ class Connection:
         if message_id and did and payload:
             self._received += 1
             received.append(received_message(*fields))
-            return
+        else:
+            self._refuse_request(message_id, task_id, did)
+
+    def _refuse_request(self, message_id: str, task_id: str, did: str) -> None:
+        """One of the fields that a request must have is empty."""
         self._invalid += 1
         if not message_id:
-            answer = wire.write_response(False, "", "", b"", "message ID is required")
+            answer = self._response(False, "", "", b"", "message ID is required")
         else:
             required = "payload is required" if did else "DID is required"
-            answer = wire.write_response(False, message_id, task_id, b"", required)
-        self._write(TEXT, answer)
+            answer = self._response(False, message_id, task_id, b"", required)
+        self._write(self._opcode, answer)
 
     def _receive_answer(self, text: str, received: list[Any]) -> None:
         (success, message_id, task_id, data, error_text), error = wire.read_response(text)
@@ -249,13 +265,75 @@ class Connection:
         elif message_id or not success:  # a server's keepalive is a success that answers no message
             self._late += 1
 
+    def _receive_extended(self, message: str | bytes, subprotocol: str, received: list[Any]) -> None:
+        values, is_unknown, error = extended.read(message, subprotocol)
+        kind = values[extended.KIND]
+        if error:
+            waiting = self._pending.take(values[extended.MESSAGE_ID]) if kind == extended.RESPONSE else None
+            if waiting is None:
+                raise error
+            self._invalid += 1
+            received.append((waiting[0], error))
+            return
+        self._spoken = True
+        self._undecodable = 0
+        self._unknown += is_unknown
+        if kind == extended.RESPONSE:
+            self._receive_part(values, received)
+        elif self._close_sent:
+            return  # nothing can be answered any more
+        elif kind == extended.REQUEST:
+            message_id, context_id, task_id, payload, did, signature, metadata, role = values[
+                extended.ID : extended.SUCCESS
+            ]
+            if message_id and did and payload:
+                self._received += 1
+                terms = extended.terms(values)
+                received.append(
+                    received_message(
+                        message_id, context_id, task_id, payload, did, signature, metadata or {}, role, terms
+                    )
+                )
+            else:
+                self._refuse_request(message_id, task_id, did)
+        elif kind == extended.CANCEL:
+            received.append(events.Cancel(values[extended.ID]))
+        elif kind == extended.CREDITS:
+            received.append(events.Credit(values[extended.ID], values[extended.CREDIT] or 0))
+        elif kind == extended.GOAWAY:
+            received.append(events.GoAway(values[extended.REASON]))
+
+    def _receive_part(self, values: extended.Values, received: list[Any]) -> None:
+        """A response: the last one, or a part before it."""
+        message_id = values[extended.MESSAGE_ID]
+        is_last = not values[extended.MORE]
+        waiting = self._pending.take(message_id) if is_last else self._pending.find(message_id)
+        if waiting is None:
+            self._late += 1
+            return
+        self._received += 1
+        error_text = values[extended.ERROR]
+        response = received_response(
+            values[extended.SUCCESS] and not error_text,
+            message_id,
+            values[extended.TASK_ID] or waiting[2],
+            values[extended.DATA],
+            error_text,
+        )
+        if is_last:
+            received.append((waiting[0], response))
+        else:
+            received.append(events.Part(waiting[0], response))  # type: ignore[arg-type]  # checkers know the native class
+
     def _refuse(self, error: errors.DecodeError, received: list[Any]) -> None:
         """A message that cannot be read and belongs to nobody."""
+        if self._close_sent and not self._client:
+            return
         self._invalid += 1
         received.append(events.Undecodable(error))
         if self._client:
             return
-        self._write(TEXT, wire.write_response(False, "", "", b"", str(error)))
+        self._write(self._opcode, self._response(False, "", "", b"", str(error)))
         self._undecodable += 1
         if self._undecodable == _MOST_UNDECODABLE:
             raise Failure(1008, "three undecodable messages in a row")
@@ -273,13 +351,17 @@ class Connection:
 
     # ── sending ────────────────────────────────────────────────────────────────────────
 
-    def send_message(self, message: SecureMessage, waiter: Any, deadline: float) -> int:
+    def send_message(
+        self, message: SecureMessage, waiter: Any, deadline: float, remaining: float = inf, credit: int = 0
+    ) -> int:
         """Send a request; its answer will come with `waiter`.
 
         Args:
             message: the request.
             waiter: handed back with the answer, untouched.
             deadline: when `expire` gives up on it; infinity for never.
+            remaining: seconds that the peer is told it has; infinity for no limit. Extended connections only.
+            credit: in how many parts the answer may come; 0 for one answer. Extended connections only.
 
         Returns:
             Bytes now in the output.
@@ -288,7 +370,10 @@ class Connection:
             ClosedError: after a close frame was sent or received.
             DuplicateIdError: while another message with this id is in flight.
             MessageTooBigError: over the limit.
+            ValueError: for a credit below 0 or over 4294967295.
         """
+        if self._subprotocol:
+            extended.refuse_credit(credit)
         message_id = message.id
         if self._close_sent:
             raise errors.ClosedError("connection is closing", message_id=message_id)
@@ -296,29 +381,35 @@ class Connection:
             raise errors.DuplicateIdError(
                 f"a message with id {errors.peer_text(message_id)} is in flight", message_id=message_id
             )
-        payload = wire.write_message(
-            message_id,
-            message.context_id,
-            message.task_id,
-            message.payload,
-            message.did,
-            message.signature,
-            message.metadata,
-            message.role,
-        )
+        if self._subprotocol:
+            payload = extended.write_request(message, remaining, credit, self._subprotocol)
+        else:
+            payload = wire.write_message(
+                message_id,
+                message.context_id,
+                message.task_id,
+                message.payload,
+                message.did,
+                message.signature,
+                message.metadata,
+                message.role,
+            )
         if self._is_too_big(payload):
             raise self._too_big("message", len(payload), message_id)
         self._did = message.did
         self._pending.add(message_id, waiter, deadline, message.task_id)
         self._sent += 1
-        return self._write(TEXT, payload)
+        return self._write(self._opcode, payload)
 
-    def send_response(self, message: SecureMessage, reply: Response | bytes | None) -> int:
+    def send_response(
+        self, message: SecureMessage, reply: Response | bytes | None, more: bool = False
+    ) -> int:
         """Answer a request; after closing, write nothing.
 
         Args:
             message: the request.
             reply: the answer; bytes are the data of a success, `None` is a success without data.
+            more: it is a part, and further ones follow.
 
         Returns:
             Bytes now in the output.
@@ -326,7 +417,10 @@ class Connection:
         Raises:
             TypeError: for anything else as a reply.
             MessageTooBigError: over the limit.
+            ValueError: for a part, on a connection that is not extended.
         """
+        if more and not self._subprotocol:
+            raise ValueError("a response in parts needs an extended connection")
         success, message_id, task_id, data, error = True, message.id, message.task_id, b"", ""
         if isinstance(reply, Response):
             error = reply.error
@@ -341,19 +435,53 @@ class Connection:
         if self._close_sent:
             self._dropped += 1
             return self._buffered
-        payload = wire.write_response(success, message_id, task_id, data, error)
+        payload = self._response(success, message_id, task_id, data, error, more)
         if self._is_too_big(payload):
             raise self._too_big("response", len(payload), message.id)
         self._sent += 1
-        return self._write(TEXT, payload)
+        return self._write(self._opcode, payload)
 
-    def send_keepalive(self) -> int:
-        """Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+    def send_cancel(self, message_id: str) -> int:
+        """Tell the peer that nobody waits for this answer any more; after closing or in plain, write nothing.
 
         Returns:
             Bytes now in the output.
         """
-        if self._close_sent:
+        return self._send_note(extended.CANCEL, (extended.ID, message_id))
+
+    def send_credit(self, message_id: str, count: int) -> int:
+        """Let the peer send more parts of this answer; after closing or in plain, write nothing.
+
+        Args:
+            message_id: the request's.
+            count: how many parts more.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            ValueError: for a count below 0 or over 4294967295.
+        """
+        extended.refuse_credit(count)
+        return self._send_note(extended.CREDITS, (extended.ID, message_id), (extended.CREDIT, count))
+
+    def send_goaway(self, reason: str = "") -> int:
+        """Ask the peer to send its next requests elsewhere; after closing or in plain, write nothing.
+
+        Returns:
+            Bytes now in the output.
+        """
+        return self._send_note(extended.GOAWAY, (extended.REASON, reason))
+
+    def send_keepalive(self) -> int:
+        """Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+
+        An extended connection needs none, and writes nothing.
+
+        Returns:
+            Bytes now in the output.
+        """
+        if self._close_sent or self._subprotocol:
             return self._buffered
         if not self._client:
             return self._write(TEXT, wire.write_response(True, "", "", b"", ""))
@@ -472,6 +600,11 @@ class Connection:
         return self._close_sent
 
     @property
+    def extended(self) -> bool:
+        """Whether a subprotocol of ours was negotiated."""
+        return self._subprotocol is not None
+
+    @property
     def spoken(self) -> bool:
         """Whether a decodable SAGE message has been received."""
         return self._spoken
@@ -482,16 +615,32 @@ class Connection:
         self._late += 1
 
     def counters(self) -> dict[str, int]:
-        """What has happened so far: messages sent, received, late, invalid and dropped."""
+        """What has happened so far: messages sent, received, late, invalid, dropped, and not all understood."""
         return {
             "sent": self._sent,
             "received": self._received,
             "late": self._late,
             "invalid": self._invalid,
             "dropped": self._dropped,
+            "unknown": self._unknown,
         }
 
     # ── private ────────────────────────────────────────────────────────────────────────
+
+    def _response(
+        self, success: bool, message_id: str, task_id: str, data: bytes, error: str, more: bool = False
+    ) -> bytes:
+        if self._subprotocol:
+            answer = (success, message_id, task_id, data, error)
+            return extended.write_response(*answer, more, self._subprotocol)
+        return wire.write_response(success, message_id, task_id, data, error)
+
+    def _send_note(self, kind: int, *fields: tuple[int, str | int]) -> int:
+        if self._close_sent or not self._subprotocol:
+            return self._buffered
+        payload = extended.write(kind, fields, self._subprotocol)
+        # Over the limit it is let be: nobody waits for it who could be told.
+        return self._buffered if self._is_too_big(payload) else self._write(self._opcode, payload)
 
     def _write(self, opcode: int, payload: bytes) -> int:
         header = encode_header(opcode, len(payload), masked=self._client)

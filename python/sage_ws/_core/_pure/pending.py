@@ -35,6 +35,10 @@ class Pending:
         self._waiting[message_id] = (waiter, deadline, task_id)
         self.earliest = min(self.earliest, deadline)
 
+    def find(self, message_id: str) -> tuple[Any, float, str] | None:
+        """A part of its answer is there, or nobody waits any more."""
+        return self._waiting.get(message_id)
+
     def take(self, message_id: str) -> tuple[Any, float, str] | None:
         """Its answer is there, or nobody waits any more."""
         taken = self._waiting.pop(message_id, None)

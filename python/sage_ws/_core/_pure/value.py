@@ -81,8 +81,10 @@ class _Frozen:
 
 
 class _MessageDraft:
-    __slots__ = ("context_id", "did", "id", "metadata", "payload", "role", "signature", "task_id")
+    # `_given` is not set but where the wire brought it: a message without costs nothing more.
+    __slots__ = ("_given", "context_id", "did", "id", "metadata", "payload", "role", "signature", "task_id")
 
+    _given: tuple[float, int]
     payload: bytes
     did: str
     id: str
@@ -147,6 +149,11 @@ class SecureMessage(_Frozen, _MessageDraft):
         if not id:
             id = random.message_id()  # noqa: A001
         return _message(payload, did, id, signature, context_id, task_id, metadata, role)
+
+    @property
+    def _terms(self) -> tuple[float, int] | None:
+        """Seconds that are left and parts that may come, where an extended peer told either."""
+        return getattr(self, "_given", None)
 
     def replace(self, **changes: Any) -> SecureMessage:
         """A copy with other values in some fields; `id=""` gives it a fresh id."""
@@ -301,10 +308,14 @@ def received_message(
     signature: bytes,
     metadata: dict[str, str],
     role: str,
+    terms: tuple[float, int] | None = None,
 ) -> SecureMessage:
     """A message from the wire, in the wire's order; `metadata` belongs to it from now on."""
     entries = MappingProxyType(metadata) if metadata else NO_METADATA
-    return _message(payload, did, id, signature, context_id, task_id, entries, role)
+    message = _message(payload, did, id, signature, context_id, task_id, entries, role)
+    if terms:
+        object.__setattr__(message, "_given", terms)
+    return message
 
 
 def received_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> Response:

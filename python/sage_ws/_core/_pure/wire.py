@@ -14,7 +14,7 @@ before that, and a text of more values than the parser should build by `bulk`. W
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from json import JSONDecoder
 from json.encoder import encode_basestring
 from typing import Any, Final, NoReturn, cast
@@ -37,27 +37,27 @@ _MANY: Final = 16 * 1024
 """Values of which the parser takes a megabyte or two at most; more are not left to it."""
 
 _WHITE: Final = " \t\r\n"
-_STRING: Final = "a string"
-_BOOL: Final = "a bool"
-_BYTES: Final = "a base64 string"
-_ENTRIES: Final = "an object of strings"
+STRING: Final = "a string"
+BOOL: Final = "a bool"
+BYTES: Final = "a base64 string"
+ENTRIES: Final = "an object of strings"
 
 _MESSAGE: Final = {
-    "id": _STRING,
-    "context_id": _STRING,
-    "task_id": _STRING,
-    "payload": _BYTES,
-    "did": _STRING,
-    "signature": _BYTES,
-    "metadata": _ENTRIES,
-    "role": _STRING,
+    "id": STRING,
+    "context_id": STRING,
+    "task_id": STRING,
+    "payload": BYTES,
+    "did": STRING,
+    "signature": BYTES,
+    "metadata": ENTRIES,
+    "role": STRING,
 }
 _RESPONSE: Final = {
-    "success": _BOOL,
-    "message_id": _STRING,
-    "task_id": _STRING,
-    "data": _BYTES,
-    "error": _STRING,
+    "success": BOOL,
+    "message_id": STRING,
+    "task_id": STRING,
+    "data": BYTES,
+    "error": STRING,
 }
 
 _lone_surrogates = re.compile("[\ud800-\udfff]")
@@ -68,7 +68,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-# Numbers stand in unknown fields only: no integer is built, however many digits the peer sends.
+# No integer is built, however many digits the peer sends: the extended wire's are small, others unread.
 _parse = JSONDecoder(object_pairs_hook=tuple, parse_int=float, parse_constant=_refuse_constant).raw_decode
 
 # ── decode ─────────────────────────────────────────────────────────────────────────────
@@ -107,7 +107,7 @@ def read_message(text: str) -> tuple[Message, DecodeError | None]:
     message = canonical.read_message(text)
     if message:
         return message, None
-    pairs = _read_object(text)
+    pairs = read_object(text)
     fields: dict[str, Any] = dict.fromkeys(_MESSAGE, "")
     fields.update(payload=b"", signature=b"", metadata={})
     error = _read_pairs(pairs, _MESSAGE, fields)
@@ -123,14 +123,14 @@ def read_response(text: str) -> tuple[Answer, DecodeError | None]:
     answer = canonical.read_response(text)
     if answer:
         return answer, None
-    pairs = _read_object(text)
+    pairs = read_object(text)
     fields: dict[str, Any] = dict.fromkeys(_RESPONSE, "")
     fields.update(success=False, data=b"")
     error = _read_pairs(pairs, _RESPONSE, fields)
     return cast("Answer", tuple(fields.values())), error
 
 
-def _read_object(text: str) -> Pairs:
+def read_object(text: str) -> Pairs:
     """The members of the text's object.
 
     Raises:
@@ -157,7 +157,7 @@ def _read_object(text: str) -> Pairs:
         return cast("Pairs", value)
     if value is None:
         return ()
-    raise DecodeError(f"expected an object, found {_kind(value)}")
+    raise DecodeError(f"expected an object, found {kind_of(value)}")
 
 
 def _has_many_values(text: str) -> bool:
@@ -180,7 +180,8 @@ def _refuse_unsound(text: str) -> None:
         raise DecodeError(found)
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What errors call a parsed value; `null`, which fits everywhere, never needs a name."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
@@ -190,7 +191,7 @@ def _kind(value: object) -> str:
     return "array" if isinstance(value, list) else "object"
 
 
-def _canonical(key: str, names: Mapping[str, str]) -> str | None:
+def canonical_key(key: str, names: Container[str]) -> str | None:
     """The field that this key means to Go: simple folding adds two letters to those of ASCII."""
     if key in names:
         return key
@@ -202,17 +203,17 @@ def _read_pairs(pairs: Pairs, names: Mapping[str, str], fields: dict[str, Any]) 
     """Put the members into `fields`, the last one winning; the first that does not fit is returned."""
     first: DecodeError | None = None
     for key, value in pairs:
-        name = _canonical(key, names)
+        name = canonical_key(key, names)
         if name is None:
             continue
         try:
-            fields[name] = _field(name, names[name], value, fields[name])
+            fields[name] = read_field(name, names[name], value, fields[name])
         except DecodeError as error:
             first = first or error
     return first
 
 
-def _field(name: str, expected: str, value: object, before: Any) -> object:
+def read_field(name: str, expected: str, value: object, before: Any) -> object:
     """What a field becomes.
 
     Args:
@@ -225,28 +226,28 @@ def _field(name: str, expected: str, value: object, before: Any) -> object:
         DecodeError: for a value of another type, or bad base64.
     """
     if value is None:
-        return b"" if expected is _BYTES else {} if expected is _ENTRIES else before
-    if expected is _ENTRIES and _kind(value) == "object":
+        return b"" if expected is BYTES else {} if expected is ENTRIES else before
+    if expected is ENTRIES and kind_of(value) == "object":
         _merge(cast("Pairs", value), before)
         return before
-    if isinstance(value, bool) and expected is _BOOL:
+    if isinstance(value, bool) and expected is BOOL:
         return value
-    if isinstance(value, str) and expected in {_STRING, _BYTES}:
+    if isinstance(value, str) and expected in {STRING, BYTES}:
         whole = _without_surrogates(value)
-        if expected is _STRING:
+        if expected is STRING:
             return whole
         try:
             return base64.decode(whole)
         except base64.Base64Error as error:
             raise DecodeError(f"{name}: {error}", field=name) from None
-    raise DecodeError(f"{name}: expected {expected}, found {_kind(value)}", field=name)
+    raise DecodeError(f"{name}: expected {expected}, found {kind_of(value)}", field=name)
 
 
 def _merge(pairs: Pairs, metadata: dict[str, str]) -> None:
     for key, entry in pairs:
         if not (entry is None or isinstance(entry, str)):
-            found = _kind(entry)
-            raise DecodeError(f"metadata: expected {_ENTRIES}, found {found} in a value", field="metadata")
+            found = kind_of(entry)
+            raise DecodeError(f"metadata: expected {ENTRIES}, found {found} in a value", field="metadata")
         metadata[_without_surrogates(key)] = _without_surrogates(entry or "")
 
 
@@ -296,12 +297,12 @@ _ESCAPES: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029
 _PLAIN: Final = bytes(set(range(0x20, 0x100)) - set(b'"\\<>&\xe2'))
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
     """What stands between the quotes."""
     return encode_basestring(text).translate(_ESCAPES)[1:-1]
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     """Whether no character of it needs an escape; some texts that need none are taken for others."""
     return not text.encode().translate(None, _PLAIN)
 
@@ -317,12 +318,12 @@ def write_message(
     role: str,
 ) -> bytes:
     """As `encode_message`, of strings that are known to hold no surrogate: a value's."""
-    if not _is_plain(f"{id}{context_id}{task_id}{did}{role}"):
-        id = _quote(id)  # noqa: A001
-        context_id = _quote(context_id)
-        task_id = _quote(task_id)
-        did = _quote(did)
-        role = _quote(role)
+    if not is_plain(f"{id}{context_id}{task_id}{did}{role}"):
+        id = quote(id)  # noqa: A001
+        context_id = quote(context_id)
+        task_id = quote(task_id)
+        did = quote(did)
+        role = quote(role)
     head = f'{{"id":"{id}"'
     if context_id:
         head += f',"context_id":"{context_id}"'
@@ -333,27 +334,27 @@ def write_message(
     tail = '"' if signature else ""
     middle += '"' if signature else "null"
     if metadata:
-        tail += _encode_metadata(metadata)
+        tail += encode_metadata(metadata)
     tail += f',"role":"{role}"}}\n' if role else "}\n"
     return b"".join(
         (head.encode(), base64.encode(payload), middle.encode(), base64.encode(signature), tail.encode())
     )
 
 
-def _encode_metadata(metadata: Mapping[str, str]) -> str:
+def encode_metadata(metadata: Mapping[str, str]) -> str:
     # Code points and their UTF-8 sort alike.
     keys = sorted(metadata) if len(metadata) > 1 else metadata
-    if _is_plain("".join([*metadata, *metadata.values()])):
+    if is_plain("".join([*metadata, *metadata.values()])):
         entries = [f'"{key}":"{metadata[key]}"' for key in keys]
     else:
-        entries = [f'"{_quote(key)}":"{_quote(metadata[key])}"' for key in keys]
+        entries = [f'"{quote(key)}":"{quote(metadata[key])}"' for key in keys]
     return f',"metadata":{{{",".join(entries)}}}'
 
 
 def write_response(success: bool, message_id: str, task_id: str, data: bytes, error: str) -> bytes:
     """As `encode_response`, of strings that are known to hold no surrogate: a value's."""
-    if not _is_plain(f"{message_id}{task_id}{error}"):
-        message_id, task_id, error = map(_quote, (message_id, task_id, error))
+    if not is_plain(f"{message_id}{task_id}{error}"):
+        message_id, task_id, error = map(quote, (message_id, task_id, error))
     head = f'{{"success":{"true" if success else "false"},"message_id":"{message_id}"'
     if task_id:
         head += f',"task_id":"{task_id}"'
