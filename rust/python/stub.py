@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from textwrap import indent
 from types import FunctionType, GenericAlias, ModuleType
@@ -40,7 +41,8 @@ def annotation(text: object, owner: ModuleType) -> str:
 
 def default(value: object) -> str:
     """A default that can be written as a literal, or an ellipsis."""
-    return repr(value) if isinstance(value, (bool, int, float, str, bytes, type(None))) else "..."
+    is_literal = isinstance(value, (bool, int, float, str, bytes, type(None))) and value != inf
+    return repr(value) if is_literal else "..."
 
 
 def docstring(text: str) -> str:
@@ -86,7 +88,9 @@ def members(cls: type) -> Iterator[str]:
     parameters = next(iter(function(getattr(constructor, "__func__", constructor), "__new__")))
     yield re.sub(r"\((cls|self)(.*)\) -> .*", r"(cls\2) -> Self: ...", parameters)
     for name, member in vars(cls).items():
-        if name in INHERITED or (name.startswith("_") and not name.startswith("__")):
+        is_private = name.startswith("_") and not name.startswith("__")
+        # What is private and a property is for the layer above, which is checked with these types.
+        if name in INHERITED or (is_private and not isinstance(member, property)):
             continue
         if isinstance(member, property) and member.fget:
             yield from function(member.fget, name, "@property")

@@ -25,31 +25,41 @@ class Connection:
         role: which endpoint this is, "client" or "server".
         max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
         raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
+        subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
 
     Raises:
-        ValueError: for another role.
+        ValueError: for another role or subprotocol.
     """
 
     running: int
     watched: bool
     def __new__(
-        cls, role: Literal["client", "server"], *, max_message_size: int | None = 16777216, raw: bool = False
+        cls,
+        role: Literal["client", "server"],
+        *,
+        max_message_size: int | None = 16777216,
+        raw: bool = False,
+        subprotocol: str | None = None,
     ) -> Self: ...
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Any]:
         """Take what one socket read brought.
 
         Returns:
             Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
-            or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
-            `Closing` there is nothing more.
+            or `(waiter, DecodeError)`, both on either end of an extended connection; in raw mode `str` and
+            `bytes`; and `sage_ws._core.events`. After `Closing` there is nothing more.
         """
-    def send_message(self, message: SecureMessage, waiter: Any, deadline: float) -> int:
+    def send_message(
+        self, message: SecureMessage, waiter: Any, deadline: float, remaining: float = ..., credit: int = 0
+    ) -> int:
         """Send a request; its answer will come with `waiter`.
 
         Args:
             message: the request.
             waiter: handed back with the answer, untouched.
             deadline: when `expire` gives up on it; infinity for never.
+            remaining: seconds that the peer is told it has; infinity for no limit. Extended connections only.
+            credit: in how many parts the answer may come; 0 for one answer. Extended connections only.
 
         Returns:
             Bytes now in the output.
@@ -58,13 +68,17 @@ class Connection:
             ClosedError: after a close frame was sent or received.
             DuplicateIdError: while another message with this id is in flight.
             MessageTooBigError: over the limit.
+            ValueError: for a credit below 0 or over 4294967295.
         """
-    def send_response(self, message: SecureMessage, reply: Response | bytes | None) -> int:
+    def send_response(
+        self, message: SecureMessage, reply: Response | bytes | None, more: bool = False
+    ) -> int:
         """Answer a request; after closing, write nothing.
 
         Args:
             message: the request.
             reply: the answer; bytes are the data of a success, `None` is a success without data.
+            more: it is a part, and further ones follow.
 
         Returns:
             Bytes now in the output.
@@ -72,9 +86,37 @@ class Connection:
         Raises:
             TypeError: for anything else as a reply.
             MessageTooBigError: over the limit.
+            ValueError: for a part, on a connection that is not extended.
+        """
+    def send_cancel(self, message_id: str) -> int:
+        """Tell the peer that nobody waits for this answer any more; after closing or in plain, write nothing.
+
+        Returns:
+            Bytes now in the output.
+        """
+    def send_credit(self, message_id: str, count: int) -> int:
+        """Let the peer send more parts of this answer; after closing or in plain, write nothing.
+
+        Args:
+            message_id: the request's.
+            count: how many parts more.
+
+        Returns:
+            Bytes now in the output.
+
+        Raises:
+            ValueError: for a count below 0 or over 4294967295.
+        """
+    def send_goaway(self, reason: str = "") -> int:
+        """Ask the peer to send its next requests elsewhere; after closing or in plain, write nothing.
+
+        Returns:
+            Bytes now in the output.
         """
     def send_keepalive(self) -> int:
         """Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+
+        An extended connection needs none, and writes nothing.
 
         Returns:
             Bytes now in the output.
@@ -135,12 +177,15 @@ class Connection:
     def closing(self) -> bool:
         """Whether a close frame was sent or received, or the connection failed."""
     @property
+    def extended(self) -> bool:
+        """Whether a subprotocol of ours was negotiated."""
+    @property
     def spoken(self) -> bool:
         """Whether a decodable SAGE message has been received."""
     def miss(self) -> None:
         """An answer that was handed out last found nobody: its call had been given up a moment before."""
     def counters(self) -> dict[str, int]:
-        """What has happened so far: messages sent, received, late, invalid and dropped."""
+        """What has happened so far: messages sent, received, late, invalid, dropped, and not all understood."""
 
 @final
 class Dispatch:
@@ -270,6 +315,9 @@ class SecureMessage:
         metadata: Mapping[str, str] = ...,
         role: str = "",
     ) -> Self: ...
+    @property
+    def _terms(self) -> tuple[float, int] | None:
+        """Seconds that are left and parts that may come, where an extended peer told either."""
     def replace(self, **changes: Any) -> SecureMessage:
         """A copy with other values in some fields; `id=""` gives it a fresh id."""
     def __replace__(self, **changes: Any) -> SecureMessage:

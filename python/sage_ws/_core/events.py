@@ -82,7 +82,7 @@ class Credit(NamedTuple):
     """
 
     message_id: str
-    count: int
+    count: int  # type: ignore[assignment]  # the field, not the method of tuples
 
 
 class GoAway(NamedTuple):

@@ -7,6 +7,7 @@
 //!
 //! After a close frame nothing but pongs is written (RFC 6455 §5.5.1); after the `Closing` event nothing more is read.
 
+mod extended;
 mod send;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::borrow::Cow;
 use crate::assemble::{Assembler, Whole};
 use crate::close::CloseCode;
 use crate::error::{DecodeError, Violation};
+use crate::extended::Subprotocol;
 use crate::frame::{Opcode, Role};
 use crate::output::Output;
 use crate::pending::Pending;
@@ -28,6 +30,14 @@ pub enum Event<'a, W, B> {
     Request(&'a mut Request<'a, B>),
     /// The answer to the message of this waiter.
     Answer(W, &'a mut Response<'a, B>),
+    /// A part of the answer to the message of this waiter, which goes on waiting.
+    Part(&'a W, &'a mut Response<'a, B>),
+    /// The peer does not wait any more for the answer to the message with this id.
+    Cancel(&'a str),
+    /// The peer takes so many further parts of the answer to the message with this id.
+    Credit(&'a str, u32),
+    /// The peer will not take further messages on this connection for long, for this reason.
+    GoAway(&'a str),
     /// The answer to the message of this waiter, but it cannot be decoded.
     BadAnswer(W, DecodeError),
     /// A message that cannot be decoded and belongs to no call.
@@ -85,6 +95,8 @@ pub struct Counters {
 pub struct Connection<W, R> {
     role: Role,
     raw: bool,
+    /// `None`: plain SAGE JSON.
+    subprotocol: Option<Subprotocol>,
     limit: Option<usize>,
     random: R,
     assembler: Assembler,
@@ -113,6 +125,7 @@ impl<W, R: Random> Connection<W, R> {
         Self {
             role,
             raw,
+            subprotocol: None,
             limit,
             random,
             assembler: Assembler::new(role, limit),
@@ -128,6 +141,12 @@ impl<W, R: Random> Connection<W, R> {
             did: Box::default(),
             keepalives: Vec::new(),
         }
+    }
+
+    /// The same, with messages as this subprotocol has them.
+    #[must_use]
+    pub fn speaking(self, subprotocol: Option<Subprotocol>) -> Self {
+        Self { subprotocol, ..self }
     }
 }
 
@@ -178,13 +197,16 @@ impl<W, R: Random> Connection<W, R> {
         message: Result<&str, &[u8]>,
         to: &mut D,
     ) -> Result<(), Violation> {
-        if self.closed && self.role == Role::Server {
+        if self.closed && self.role == Role::Server && self.subprotocol.is_none() {
             self.counters.dropped += 1;
             return Ok(());
         }
         if self.raw {
             to.deliver(message.map_or_else(Event::Binary, Event::Text));
             return Ok(());
+        }
+        if let Some(subprotocol) = self.subprotocol {
+            return self.receive_extended(subprotocol, message, to);
         }
         let text = message
             .or_else(|bytes| utf8::whole(bytes).ok_or_else(|| DecodeError::NotUtf8(utf8::first_bad(bytes))));
@@ -205,13 +227,36 @@ impl<W, R: Random> Connection<W, R> {
         let mut request = Request::default();
         let decoded = text.and_then(|text| wire::decode_request(text, to, &mut request));
         if let Err(error) = decoded {
-            self.refuse("", "", &error.to_string());
-            self.undecodable += 1;
-            to.deliver(Event::Undecodable(error));
-            return if self.undecodable < 3 { Ok(()) } else { Err(Violation::ThreeUndecodable) };
+            return self.refuse_undecodable(error, to);
         }
         self.spoken = true;
         self.undecodable = 0;
+        self.deliver_request(&mut request, to);
+        Ok(())
+    }
+
+    /// Answers what cannot be decoded.
+    #[cold]
+    fn refuse_undecodable<D: Delivery<Waiter = W>>(
+        &mut self,
+        error: DecodeError,
+        to: &mut D,
+    ) -> Result<(), Violation> {
+        self.refuse("", "", &error.to_string());
+        self.undecodable += 1;
+        to.deliver(Event::Undecodable(error));
+        if self.undecodable < 3 { Ok(()) } else { Err(Violation::ThreeUndecodable) }
+    }
+
+    /// Hands a request on that has what it must have, and answers any other.
+    #[inline]
+    fn deliver_request<'a, D: Delivery<Waiter = W>>(
+        &mut self,
+        request: &'a mut Request<'a, D::Bytes>,
+        to: &mut D,
+    ) where
+        W: 'a,
+    {
         let (id, task_id) = (&request.id, &request.task_id);
         if id.is_empty() {
             self.refuse("", "", "message ID is required");
@@ -221,9 +266,8 @@ impl<W, R: Random> Connection<W, R> {
             self.refuse(id, task_id, "payload is required");
         } else {
             self.counters.received += 1;
-            to.deliver(Event::Request(&mut request));
+            to.deliver(Event::Request(request));
         }
-        Ok(())
     }
 
     /// Answers a request that is not dispatched.
@@ -234,8 +278,8 @@ impl<W, R: Random> Connection<W, R> {
             success: false,
             message_id: Cow::Borrowed(message_id),
             task_id: Cow::Borrowed(task_id),
-            data: None,
             error: Cow::Borrowed(error),
+            ..Response::default()
         };
         self.write_response(&response);
     }
@@ -395,6 +439,12 @@ impl<W, R> Connection<W, R> {
     #[must_use]
     pub const fn closing(&self) -> bool {
         self.closed
+    }
+
+    /// Whether a subprotocol of ours was negotiated.
+    #[must_use]
+    pub const fn extended(&self) -> bool {
+        self.subprotocol.is_some()
     }
 
     /// Whether a SAGE message came that could be decoded.

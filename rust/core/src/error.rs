@@ -99,6 +99,11 @@ pub enum Field {
     MessageId,
     Data,
     Error,
+    Kind,
+    DeadlineMs,
+    Credit,
+    More,
+    Reason,
 }
 
 impl Field {
@@ -118,6 +123,11 @@ impl Field {
             Self::MessageId => "message_id",
             Self::Data => "data",
             Self::Error => "error",
+            Self::Kind => "kind",
+            Self::DeadlineMs => "deadline_ms",
+            Self::Credit => "credit",
+            Self::More => "more",
+            Self::Reason => "reason",
         }
     }
 
@@ -125,13 +135,24 @@ impl Field {
         match self {
             Self::Payload | Self::Signature | Self::Data => "a base64 string",
             Self::Metadata => "an object of strings",
-            Self::Success => "a bool",
+            Self::Success | Self::More => "a bool",
+            Self::DeadlineMs => "an integer from 0 to 9007199254740991",
+            Self::Credit => "an integer from 0 to 4294967295",
             _ => "a string",
+        }
+    }
+
+    const fn expected_in_cbor(self) -> &'static str {
+        match self {
+            Self::Payload | Self::Signature | Self::Data => "bytes",
+            Self::Metadata => "a map of strings",
+            Self::Kind => "an integer",
+            other => other.expected(),
         }
     }
 }
 
-/// What a JSON value is, `null` apart: `null` fits everywhere.
+/// What a value of JSON or CBOR is, `null` apart: in JSON it fits everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the name says it
 pub enum Kind {
@@ -140,6 +161,8 @@ pub enum Kind {
     Bool,
     Array,
     Object,
+    Bytes,
+    Map,
 }
 
 impl fmt::Display for Kind {
@@ -150,6 +173,35 @@ impl fmt::Display for Kind {
             Self::Bool => "bool",
             Self::Array => "array",
             Self::Object => "object",
+            Self::Bytes => "bytes",
+            Self::Map => "map",
+        })
+    }
+}
+
+/// What the extended wire does not take, though CBOR may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the name says it
+pub enum Offence {
+    IndefiniteLength,
+    NotShortest,
+    Tag,
+    Float,
+    SimpleValue,
+    DuplicateKey,
+    KeyOutOfOrder,
+}
+
+impl fmt::Display for Offence {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            Self::IndefiniteLength => "indefinite length",
+            Self::NotShortest => "not in its shortest form",
+            Self::Tag => "tag",
+            Self::Float => "float",
+            Self::SimpleValue => "simple value",
+            Self::DuplicateKey => "duplicate key",
+            Self::KeyOutOfOrder => "key out of order",
         })
     }
 }
@@ -177,10 +229,30 @@ pub enum DecodeError {
     Base64Character(Field, usize),
     /// Base64 whose length or padding is wrong.
     Base64Padding(Field),
+    /// A text message, where CBOR was negotiated.
+    TextForCbor,
+    /// The message's length: its item is not whole.
+    CborEndsEarly(usize),
+    /// A byte that begins no item.
+    CborInitialByte(usize),
+    /// The first byte behind the item.
+    CborMore(usize),
+    /// CBOR that the extended wire does not have, and where its item begins.
+    Cbor(Offence, usize),
+    /// The array or map of a level too many.
+    CborTooDeep(usize),
+    /// Sound CBOR, but not a map.
+    NotAMap(Kind),
+    /// A field's item is of the wrong type.
+    CborType(Field, Kind),
+    /// A value (or a key, if true) inside the metadata is not a text string.
+    CborEntry(Kind, bool),
+    /// An extended message that does not say what it is.
+    NoKind,
 }
 
 impl DecodeError {
-    /// Whether the text was an object in sound JSON, with a field that was not.
+    /// Whether the text was an object in sound JSON, or a map in CBOR as it should be, with a field that was not.
     #[must_use]
     pub const fn is_sound_json(self) -> bool {
         self.field().is_some()
@@ -190,10 +262,12 @@ impl DecodeError {
     #[must_use]
     pub const fn field(self) -> Option<Field> {
         match self {
-            Self::Type(field, _) | Self::Base64Character(field, _) | Self::Base64Padding(field) => {
-                Some(field)
-            }
-            Self::MetadataValue(_) => Some(Field::Metadata),
+            Self::Type(field, _)
+            | Self::CborType(field, _)
+            | Self::Base64Character(field, _)
+            | Self::Base64Padding(field) => Some(field),
+            Self::MetadataValue(_) | Self::CborEntry(..) => Some(Field::Metadata),
+            Self::NoKind => Some(Field::Kind),
             _ => None,
         }
     }
@@ -221,6 +295,24 @@ impl fmt::Display for DecodeError {
                 write!(to, "{}: illegal base64 character at {at}", field.name())
             }
             Self::Base64Padding(field) => write!(to, "{}: illegal base64 padding", field.name()),
+            Self::TextForCbor => to.write_str("expected CBOR, found a TEXT message"),
+            Self::CborEndsEarly(at) => write!(to, "not CBOR: ends early at byte {at}"),
+            Self::CborInitialByte(at) => write!(to, "not CBOR: bad initial byte at byte {at}"),
+            Self::CborMore(at) => write!(to, "not CBOR: more after the value at byte {at}"),
+            Self::Cbor(offence, at) => write!(to, "refused CBOR: {offence} at byte {at}"),
+            Self::CborTooDeep(at) => {
+                write!(to, "nested deeper than {} at byte {at}", crate::cbor::DEPTH_LIMIT)
+            }
+            Self::NotAMap(found) => write!(to, "expected a map, found {found}"),
+            Self::CborType(field, found) => {
+                write!(to, "{}: expected {}, found {found}", field.name(), field.expected_in_cbor())
+            }
+            Self::CborEntry(found, is_key) => {
+                let (field, place) = (Field::Metadata, if is_key { "key" } else { "value" });
+                let (name, expected) = (field.name(), field.expected_in_cbor());
+                write!(to, "{name}: expected {expected}, found {found} in a {place}")
+            }
+            Self::NoKind => write!(to, "{}: missing", Field::Kind.name()),
         }
     }
 }
@@ -242,6 +334,8 @@ pub enum SendError {
     CloseCode(i64),
     /// A close reason that does not fit a control frame (§5.5).
     ReasonTooLong,
+    /// A response in parts, on a connection whose peer does not know them.
+    NotExtended,
 }
 
 impl fmt::Display for SendError {
@@ -259,6 +353,7 @@ impl fmt::Display for SendError {
             Self::PingTooLong => to.write_str("ping payload over 125 bytes"),
             Self::CloseCode(code) => write!(to, "invalid close code {code}"),
             Self::ReasonTooLong => to.write_str("close reason over 123 bytes"),
+            Self::NotExtended => to.write_str("a response in parts needs an extended connection"),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! - [`scan`], [`escape`], [`base64`]: JSON's grammar, its strings, and the bytes inside them;
 //!   `word` finds where a string stops being plain;
 //! - [`wire`] and [`metadata`]: requests and responses from and to JSON;
+//! - [`cbor`] and [`extended`]: the same, and what else there is, where both ends are ours;
 //! - [`pending`]: who waits for which answer, until when;
 //! - [`output`]: ready frames, waiting for the next flush;
 //! - [`connection`]: all of the above behind the verbs `receive_data`, `send_…` and `data_to_send`;
@@ -57,7 +58,9 @@ pub mod utf8;
 pub mod assemble;
 
 pub mod base64;
+pub mod cbor;
 pub mod escape;
+pub mod extended;
 pub mod metadata;
 pub mod scan;
 pub mod wire;
@@ -79,6 +82,7 @@ mod naive;
 pub use close::CloseCode;
 pub use connection::{Connection, Counters, Delivery, Event};
 pub use error::{DecodeError, SendError, Violation};
+pub use extended::Subprotocol;
 pub use frame::Role;
 pub use metadata::Metadata;
 pub use random::{Random, uuid4};

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::cbor::{self, Major};
 use crate::escape;
 use crate::scan::{Scanner, Value};
 
@@ -65,6 +66,12 @@ impl<'a> Metadata<'a> {
         Metadata { entries: Cow::Owned((*self.entries).to_owned()), canonical: self.canonical }
     }
 
+    /// The same, owning its text: copied, unless it does.
+    #[must_use]
+    pub fn into_owned(self) -> Metadata<'static> {
+        Metadata { entries: Cow::Owned(self.entries.into_owned()), canonical: self.canonical }
+    }
+
     /// The same, borrowing the text.
     #[must_use]
     pub fn view(&self) -> Metadata<'_> {
@@ -72,21 +79,34 @@ impl<'a> Metadata<'a> {
     }
 
     /// Keys and values in the order of the text. A key that stands there twice comes twice: the later value counts.
-    pub fn for_each(&self, mut entry: impl FnMut(Cow<'_, str>, Cow<'_, str>)) {
+    pub fn for_each<'s>(&'s self, mut entry: impl FnMut(Cow<'s, str>, Cow<'s, str>)) {
         if self.entries.is_empty() {
             return;
         }
-        // The scanner wants the braces. Nobody asks for metadata on the path that is measured.
-        let object = format!("{{{}}}", self.entries);
-        let sound = Scanner::new(&object).object(|scanner, key| {
-            let value = match scanner.value(1)? {
+        let sound = Scanner::new(&self.entries).members(|key, value| {
+            let value = match value {
                 Value::String(raw) => raw.read(),
                 _ => Cow::Borrowed(""),
             };
             entry(key.read(), value);
-            Ok(())
         });
         debug_assert_eq!(sound, Ok(()));
+    }
+
+    /// Appends the entries as a map of CBOR: keys in the order of their encodings, the shorter first, each once.
+    pub fn write_cbor(&self, to: &mut Vec<u8>) {
+        let mut entries = Vec::new();
+        self.for_each(|key, value| entries.push((key, value)));
+        // Stable: of those with the same key, the last in the text comes last, and counts.
+        entries.sort_by(|(left, _), (right, _)| (left.len(), left).cmp(&(right.len(), right)));
+        let is_last = |index: usize| entries.get(index + 1).is_none_or(|next| next.0 != entries[index].0);
+        let last = (0..entries.len()).filter(|&index| is_last(index));
+        cbor::write_head(Major::Map, last.clone().count() as u64, to);
+        for index in last {
+            let (key, value) = &entries[index];
+            cbor::write_text(key, to);
+            cbor::write_text(value, to);
+        }
     }
 
     /// Appends the entries as Go writes them: keys in the order of their UTF-8 bytes, each once.

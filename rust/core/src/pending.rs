@@ -87,6 +87,12 @@ impl<W> Pending<W> {
         self.calls.insert(Key::new(id, task_id), Call { waiter, deadline, sequence: self.sequence });
     }
 
+    /// A call that goes on: who waits, and the message's ids.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<(&W, &Key)> {
+        self.calls.get_key_value(id).map(|(key, call)| (&call.waiter, key))
+    }
+
     /// Takes a call out: who waits, and the message's ids.
     pub fn remove(&mut self, id: &str) -> Option<(W, Key)> {
         let (key, call) = self.calls.remove_entry(id)?;

@@ -116,6 +116,22 @@ impl<'a> Scanner<'a> {
         self.fields(&[], Some, |scanner, key| key.map_or(Ok(()), |key| field(scanner, key)))
     }
 
+    /// Reads what stands between the braces of an object that is not empty: `member` gets each key and its value.
+    ///
+    /// # Errors
+    ///
+    /// Whatever breaks the grammar.
+    pub fn members(&mut self, mut member: impl FnMut(Raw<'a>, &Value<'a>)) -> Result<(), DecodeError> {
+        loop {
+            let key = self.key()?;
+            member(key, &self.value(1)?);
+            self.white_space();
+            if !self.optional(b",") {
+                return Ok(());
+            }
+        }
+    }
+
     #[inline]
     fn fields<F: Copy>(
         &mut self,

@@ -27,6 +27,10 @@ pub struct Request<'a, B> {
     pub signature: Option<B>,
     pub metadata: Metadata<'a>,
     pub role: Cow<'a, str>,
+    /// Extended: how long the answer is waited for.
+    pub deadline_ms: Option<u64>,
+    /// Extended: how many parts the answer may come in.
+    pub credit: Option<u32>,
 }
 
 /// Server to client.
@@ -38,6 +42,8 @@ pub struct Response<'a, B> {
     pub task_id: Cow<'a, str>,
     pub data: Option<B>,
     pub error: Cow<'a, str>,
+    /// Extended: it is a part, and further ones follow.
+    pub more: bool,
 }
 
 impl<B> Default for Request<'_, B> {
@@ -51,13 +57,15 @@ impl<B> Default for Request<'_, B> {
             signature: None,
             metadata: Metadata::default(),
             role: EMPTY,
+            deadline_ms: None,
+            credit: None,
         }
     }
 }
 
 impl<B> Default for Response<'_, B> {
     fn default() -> Self {
-        Self { success: false, message_id: EMPTY, task_id: EMPTY, data: None, error: EMPTY }
+        Self { success: false, message_id: EMPTY, task_id: EMPTY, data: None, error: EMPTY, more: false }
     }
 }
 
@@ -161,6 +169,7 @@ impl<B: AsRef<[u8]>> Request<'_, B> {
             signature: None,
             metadata: self.metadata.view(),
             role: Cow::Borrowed(&self.role),
+            ..Request::default()
         };
         encode_request(&view, &mut rest);
         let bytes = [octets(self.payload.as_ref()), octets(self.signature.as_ref())];
@@ -188,8 +197,8 @@ impl<B: AsRef<[u8]>> Response<'_, B> {
             success: self.success,
             message_id: Cow::Borrowed(&self.message_id),
             task_id: Cow::Borrowed(&self.task_id),
-            data: None,
             error: Cow::Borrowed(&self.error),
+            ..Response::default()
         };
         encode_response(&view, &mut rest);
         let data = octets(self.data.as_ref());
@@ -208,13 +217,14 @@ impl<B: AsRef<[u8]>> Response<'_, B> {
 }
 
 /// What reading a field needs beside its place.
-struct Fields<'m, M> {
-    maker: &'m mut M,
-    flaw: Option<DecodeError>,
+pub(crate) struct Fields<'m, M> {
+    pub(crate) maker: &'m mut M,
+    /// The first value that was not what it should be.
+    pub(crate) flaw: Option<DecodeError>,
 }
 
 impl<M: MakeBytes> Fields<'_, M> {
-    fn text<'a>(
+    pub(crate) fn text<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
         field: Field,
@@ -235,7 +245,12 @@ impl<M: MakeBytes> Fields<'_, M> {
         Ok(())
     }
 
-    fn bool(&mut self, scanner: &mut Scanner<'_>, field: Field, place: &mut bool) -> Result<(), DecodeError> {
+    pub(crate) fn bool(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        field: Field,
+        place: &mut bool,
+    ) -> Result<(), DecodeError> {
         match scanner.value(1)? {
             Value::Bool(value) => *place = value,
             Value::Null => {}
@@ -244,7 +259,7 @@ impl<M: MakeBytes> Fields<'_, M> {
         Ok(())
     }
 
-    fn bytes(
+    pub(crate) fn bytes(
         &mut self,
         scanner: &mut Scanner<'_>,
         field: Field,
@@ -272,7 +287,7 @@ impl<M: MakeBytes> Fields<'_, M> {
         Ok(())
     }
 
-    fn metadata<'a>(
+    pub(crate) fn metadata<'a>(
         &mut self,
         scanner: &mut Scanner<'a>,
         place: &mut Metadata<'a>,
@@ -304,12 +319,12 @@ impl<M: MakeBytes> Fields<'_, M> {
     }
 
     #[cold]
-    fn wrong_type(&mut self, field: Field, found: &Value<'_>) {
+    pub(crate) fn wrong_type(&mut self, field: Field, found: &Value<'_>) {
         self.flaw(DecodeError::Type(field, found.kind()));
     }
 
     #[cold]
-    fn flaw(&mut self, error: DecodeError) {
+    pub(crate) fn flaw(&mut self, error: DecodeError) {
         self.flaw.get_or_insert(error);
     }
 }
@@ -343,7 +358,7 @@ fn response_field(key: Raw<'_>) -> Option<Field> {
 
 /// The field whose key this is after unescaping and Unicode's simple case folding, as Go matches keys.
 #[cold]
-fn folded(key: Raw<'_>, fields: &[Field]) -> Option<Field> {
+pub(crate) fn folded(key: Raw<'_>, fields: &[Field]) -> Option<Field> {
     let key = key.read();
     let fold = |character| match character {
         '\u{17f}' => 's',
@@ -358,7 +373,7 @@ fn unescape<'a>(raw: Raw<'a>, place: &mut Cow<'a, str>) {
     *place = raw.read();
 }
 
-fn octets<B: AsRef<[u8]>>(bytes: Option<&B>) -> &[u8] {
+pub(crate) fn octets<B: AsRef<[u8]>>(bytes: Option<&B>) -> &[u8] {
     bytes.map_or(&[], AsRef::as_ref)
 }
 
@@ -370,7 +385,7 @@ fn write_optional(key: &[u8], text: &str, to: &mut Vec<u8>) {
 }
 
 /// Empty bytes are written as `null`, as a Go program that left them unset does.
-fn write_bytes(bytes: &[u8], to: &mut Vec<u8>) {
+pub(crate) fn write_bytes(bytes: &[u8], to: &mut Vec<u8>) {
     if bytes.is_empty() {
         to.extend_from_slice(NULL);
     } else {

@@ -35,6 +35,10 @@ impl Delivery for Log {
                 format!("{waiter}: {success} {task_id} {} {error}", text(data))
             }
             Event::BadAnswer(waiter, error) => format!("{waiter}: {error}"),
+            Event::Part(waiter, response) => format!("{waiter} goes on: {}", text(&response.data)),
+            Event::Cancel(id) => format!("cancel {id}"),
+            Event::Credit(id, count) => format!("credit {id} {count}"),
+            Event::GoAway(reason) => format!("goaway {reason}"),
             Event::Undecodable(error) => error.to_string(),
             Event::Text(text) => format!("text {text}"),
             Event::Binary(bytes) => format!("binary {bytes:02x?}"),

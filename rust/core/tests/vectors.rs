@@ -59,6 +59,7 @@ fn request(value: &Value) -> Request<'_, Vec<u8>> {
         signature: some(bytes(value, "signature")),
         metadata: Metadata::from_pairs(metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()))),
         role: text(value, "role").into(),
+        ..Request::default()
     }
 }
 
@@ -69,6 +70,7 @@ fn response(value: &Value) -> Response<'_, Vec<u8>> {
         task_id: text(value, "task_id").into(),
         data: some(bytes(value, "data")),
         error: text(value, "error").into(),
+        more: false,
     }
 }
 

@@ -91,6 +91,7 @@ pub(crate) fn encode_message<'py>(
         signature: Some(signature),
         metadata: Argument(Some(metadata.clone().into_any())).metadata()?,
         role: Cow::Borrowed(role),
+        ..Request::default()
     };
     let mut json = Vec::with_capacity(request.size_hint());
     wire::encode_request(&request, &mut json);
@@ -113,6 +114,7 @@ pub(crate) fn encode_response<'py>(
         task_id: Cow::Borrowed(task_id),
         data: Some(data),
         error: Cow::Borrowed(error),
+        more: false,
     };
     let mut json = Vec::with_capacity(response.size_hint());
     wire::encode_response(&response, &mut json);

@@ -4,7 +4,8 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
-use sage_ws_core::Role;
+use sage_ws_core::extended::deadline_ms;
+use sage_ws_core::{Role, Subprotocol};
 
 use crate::delivery::{Call, Delivery, list};
 use crate::errors::send_error;
@@ -20,9 +21,10 @@ use crate::spare;
 ///     role: which endpoint this is, "client" or "server".
 ///     max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
 ///     raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
+///     subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
 ///
 /// Raises:
-///     ValueError: for another role.
+///     ValueError: for another role or subprotocol.
 #[pyclass(module = "sage_ws._core._rust")]
 pub(crate) struct Connection {
     /// Requests handed out and not answered yet: the caller counts them up, answers count them down.
@@ -38,10 +40,15 @@ pub(crate) struct Connection {
 impl Connection {
     #[new]
     #[pyo3(
-        signature = (role, *, max_message_size = Some(16_777_216), raw = false),
-        text_signature = "(role, *, max_message_size=16777216, raw=False)"
+        signature = (role, *, max_message_size = Some(16_777_216), raw = false, subprotocol = None),
+        text_signature = "(role, *, max_message_size=16777216, raw=False, subprotocol=None)"
     )]
-    fn new(role: &Bound<'_, PyAny>, max_message_size: Option<usize>, raw: bool) -> PyResult<Self> {
+    fn new(
+        role: &Bound<'_, PyAny>,
+        max_message_size: Option<usize>,
+        raw: bool,
+        subprotocol: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         let role = match role.extract::<&str>() {
             Ok("client") => Role::Client,
             Ok("server") => Role::Server,
@@ -50,7 +57,8 @@ impl Connection {
                 return Err(PyValueError::new_err(format!("role must be client or server, not {role}")));
             }
         };
-        let core = sage_ws_core::Connection::new(role, max_message_size, raw, System);
+        let subprotocol = subprotocol.map(known_subprotocol).transpose()?;
+        let core = sage_ws_core::Connection::new(role, max_message_size, raw, System).speaking(subprotocol);
         Ok(Self { running: 0, watched: false, core })
     }
 
@@ -58,8 +66,8 @@ impl Connection {
     ///
     /// Returns:
     ///     Everything that it completed, in order: requests on a server, `(waiter, Response)` on a client,
-    ///     or `(waiter, DecodeError)`; in raw mode `str` and `bytes`; and `sage_ws._core.events`. After
-    ///     `Closing` there is nothing more.
+    ///     or `(waiter, DecodeError)`, both on either end of an extended connection; in raw mode `str` and
+    ///     `bytes`; and `sage_ws._core.events`. After `Closing` there is nothing more.
     fn receive_data<'py>(slf: &Bound<'py, Self>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         let py = slf.py();
         let data = octets(data)?;
@@ -76,6 +84,8 @@ impl Connection {
     ///     message: the request.
     ///     waiter: handed back with the answer, untouched.
     ///     deadline: when `expire` gives up on it; infinity for never.
+    ///     remaining: seconds that the peer is told it has; infinity for no limit. Extended connections only.
+    ///     credit: in how many parts the answer may come; 0 for one answer. Extended connections only.
     ///
     /// Returns:
     ///     Bytes now in the output.
@@ -84,15 +94,26 @@ impl Connection {
     ///     ClosedError: after a close frame was sent or received.
     ///     DuplicateIdError: while another message with this id is in flight.
     ///     MessageTooBigError: over the limit.
+    ///     ValueError: for a credit below 0 or over 4294967295.
+    #[pyo3(
+        signature = (message, waiter, deadline, remaining = f64::INFINITY, credit = 0),
+        text_signature = "($self, message, waiter, deadline, remaining=..., credit=0)"
+    )]
     fn send_message(
         slf: &Bound<'_, Self>,
         message: &Bound<'_, SecureMessage>,
         waiter: Py<PyAny>,
         deadline: f64,
+        remaining: f64,
+        credit: i64,
     ) -> PyResult<usize> {
         let py = slf.py();
         let message = message.get();
-        let request = message.request(py)?;
+        let mut request = message.request(py)?;
+        if slf.try_borrow()?.core.extended() {
+            request.deadline_ms = deadline_ms(remaining);
+            request.credit = Some(counted(credit)?).filter(|&credit| credit > 0);
+        }
         let call = Call { waiter, id: message.id.clone_ref(py) };
         let mut connection = slf.try_borrow_mut()?;
         connection.lend_buffer();
@@ -107,6 +128,7 @@ impl Connection {
     /// Args:
     ///     message: the request.
     ///     reply: the answer; bytes are the data of a success, `None` is a success without data.
+    ///     more: it is a part, and further ones follow.
     ///
     /// Returns:
     ///     Bytes now in the output.
@@ -114,17 +136,21 @@ impl Connection {
     /// Raises:
     ///     TypeError: for anything else as a reply.
     ///     MessageTooBigError: over the limit.
+    ///     ValueError: for a part, on a connection that is not extended.
+    #[pyo3(signature = (message, reply, more = false))]
     fn send_response(
         slf: &Bound<'_, Self>,
         message: &Bound<'_, SecureMessage>,
         reply: &Bound<'_, PyAny>,
+        more: bool,
     ) -> PyResult<usize> {
         let py = slf.py();
-        let Some(response) = response(reply)? else {
+        let Some(mut response) = response(reply)? else {
             let found = type_name(reply)?;
             let text = format!("a handler must return a Response, bytes or None, not {found}");
             return Err(PyTypeError::new_err(text));
         };
+        response.more = more;
         let message = message.get();
         let (id, task_id) = (message.id.to_str(py)?, message.task_id.to_str(py)?);
         let mut connection = slf.try_borrow_mut()?;
@@ -135,7 +161,48 @@ impl Connection {
         sent.map(|()| buffered).map_err(|error| send_error(py, error, Some(message.id.bind(py))))
     }
 
+    /// Tell the peer that nobody waits for this answer any more; after closing or in plain, write nothing.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    fn send_cancel(&mut self, message_id: &str) -> usize {
+        self.lend_buffer();
+        self.core.send_cancel(message_id);
+        self.core.buffered()
+    }
+
+    /// Let the peer send more parts of this answer; after closing or in plain, write nothing.
+    ///
+    /// Args:
+    ///     message_id: the request's.
+    ///     count: how many parts more.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    ///
+    /// Raises:
+    ///     ValueError: for a count below 0 or over 4294967295.
+    fn send_credit(&mut self, message_id: &str, count: i64) -> PyResult<usize> {
+        let count = counted(count)?;
+        self.lend_buffer();
+        self.core.send_credit(message_id, count);
+        Ok(self.core.buffered())
+    }
+
+    /// Ask the peer to send its next requests elsewhere; after closing or in plain, write nothing.
+    ///
+    /// Returns:
+    ///     Bytes now in the output.
+    #[pyo3(signature = (reason = ""), text_signature = "($self, reason='')")]
+    fn send_goaway(&mut self, reason: &str) -> usize {
+        self.lend_buffer();
+        self.core.send_goaway(reason);
+        self.core.buffered()
+    }
+
     /// Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+    ///
+    /// An extended connection needs none, and writes nothing.
     ///
     /// Returns:
     ///     Bytes now in the output.
@@ -261,6 +328,12 @@ impl Connection {
         self.core.closing()
     }
 
+    /// Whether a subprotocol of ours was negotiated.
+    #[getter]
+    fn extended(&self) -> bool {
+        self.core.extended()
+    }
+
     /// Whether a decodable SAGE message has been received.
     #[getter]
     fn spoken(&self) -> bool {
@@ -301,6 +374,24 @@ impl Connection {
             self.core.lend(spare::take());
         }
     }
+}
+
+fn known_subprotocol(name: &Bound<'_, PyAny>) -> PyResult<Subprotocol> {
+    let known = name.extract::<&str>().ok().and_then(Subprotocol::new);
+    known.map_or_else(
+        || {
+            let name = name.repr()?;
+            let text = format!("subprotocol must be sage.1.json, sage.1.cbor or None, not {name}");
+            Err(PyValueError::new_err(text))
+        },
+        Ok,
+    )
+}
+
+/// Parts that may come are counted in 32 bits.
+fn counted(count: i64) -> PyResult<u32> {
+    let refused = || PyValueError::new_err(format!("credit must be from 0 to {}, not {count}", u32::MAX));
+    u32::try_from(count).map_err(|_| refused())
 }
 
 /// A handler's reply as the core takes it; `None` for what is no reply.

@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use sage_ws_core::{CloseCode, DecodeError, Event, MakeBytes, Request};
 
-use crate::errors::{CLOSING, PONG, UNDECODABLE, decode_error};
-use crate::message::SecureMessage;
+use crate::errors::{CANCEL, CLOSING, CREDIT, GO_AWAY, PART, PONG, UNDECODABLE, decode_error};
+use crate::message::{SecureMessage, Terms};
 use crate::response::Response;
 
 /// Who waits for an answer, and the id that they know their message by.
@@ -48,6 +48,10 @@ pub(crate) enum Received {
     Message(SecureMessage),
     Answer(Py<PyAny>, Response),
     BadAnswer(Py<PyAny>, DecodeError),
+    Part(Py<PyAny>, Response),
+    Cancel(Py<PyString>),
+    Credit(Py<PyString>, u32),
+    GoAway(Py<PyString>),
     Undecodable(DecodeError),
     Text(Py<PyString>),
     Binary(Py<PyBytes>),
@@ -76,13 +80,38 @@ impl<'py> Delivery<'py> {
             request.signature.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
             self.context_id.text(py, &request.context_id),
             self.task_id.text(py, &request.task_id),
-            request.metadata.to_owned(),
+            std::mem::take(&mut request.metadata).into_owned(),
             self.role.text(py, &request.role),
+            terms(request),
         )
     }
 
     pub(crate) fn received(self) -> Vec<Received> {
         self.received
+    }
+}
+
+/// The wire's milliseconds as seconds.
+fn terms<B>(request: &Request<'_, B>) -> Option<Box<Terms>> {
+    if request.deadline_ms.is_none() && request.credit.is_none() {
+        return None;
+    }
+    #[allow(clippy::cast_precision_loss)] // an integer that a double holds
+    let remaining = request.deadline_ms.map_or(f64::INFINITY, |milliseconds| milliseconds as f64 / 1000.0);
+    Some(Box::new(Terms { remaining, credit: request.credit.unwrap_or_default() }))
+}
+
+fn answer(
+    py: Python<'_>,
+    message_id: Py<PyString>,
+    response: &mut sage_ws_core::Response<'_, Py<PyBytes>>,
+) -> Response {
+    Response {
+        success: response.success,
+        message_id,
+        task_id: PyString::new(py, &response.task_id).unbind(),
+        data: response.data.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
+        error: PyString::new(py, &response.error).unbind(),
     }
 }
 
@@ -106,16 +135,13 @@ impl sage_ws_core::Delivery for Delivery<'_> {
         let py = self.py;
         let received = match event {
             Event::Request(request) => Received::Message(self.message(request)),
-            Event::Answer(call, response) => {
-                let response = Response {
-                    success: response.success,
-                    message_id: call.id,
-                    task_id: PyString::new(py, &response.task_id).unbind(),
-                    data: response.data.take().unwrap_or_else(|| PyBytes::new(py, b"").unbind()),
-                    error: PyString::new(py, &response.error).unbind(),
-                };
-                Received::Answer(call.waiter, response)
+            Event::Answer(call, response) => Received::Answer(call.waiter, answer(py, call.id, response)),
+            Event::Part(call, response) => {
+                Received::Part(call.waiter.clone_ref(py), answer(py, call.id.clone_ref(py), response))
             }
+            Event::Cancel(id) => Received::Cancel(PyString::new(py, id).unbind()),
+            Event::Credit(id, count) => Received::Credit(PyString::new(py, id).unbind(), count),
+            Event::GoAway(reason) => Received::GoAway(PyString::new(py, reason).unbind()),
             Event::BadAnswer(call, error) => Received::BadAnswer(call.waiter, error),
             Event::Undecodable(error) => Received::Undecodable(error),
             Event::Text(text) => Received::Text(PyString::new(py, text).unbind()),
@@ -146,6 +172,10 @@ pub(crate) fn object(py: Python<'_>, received: Received) -> PyResult<Bound<'_, P
         Received::BadAnswer(waiter, error) => {
             PyTuple::new(py, [waiter.into_bound(py), decode_error(py, error)?])?.into_any()
         }
+        Received::Part(waiter, response) => PART.get(py)?.call1((waiter, response))?,
+        Received::Cancel(id) => CANCEL.get(py)?.call1((id,))?,
+        Received::Credit(id, count) => CREDIT.get(py)?.call1((id, count))?,
+        Received::GoAway(reason) => GO_AWAY.get(py)?.call1((reason,))?,
         Received::Undecodable(error) => UNDECODABLE.get(py)?.call1((decode_error(py, error)?,))?,
         Received::Text(text) => text.into_bound(py).into_any(),
         Received::Binary(bytes) => bytes.into_bound(py).into_any(),

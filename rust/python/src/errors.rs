@@ -26,7 +26,11 @@ impl Class {
     }
 }
 
+pub(crate) static CANCEL: Class = Class::new("sage_ws._core.events", "Cancel");
 pub(crate) static CLOSING: Class = Class::new("sage_ws._core.events", "Closing");
+pub(crate) static CREDIT: Class = Class::new("sage_ws._core.events", "Credit");
+pub(crate) static GO_AWAY: Class = Class::new("sage_ws._core.events", "GoAway");
+pub(crate) static PART: Class = Class::new("sage_ws._core.events", "Part");
 pub(crate) static PONG: Class = Class::new("sage_ws._core.events", "Pong");
 pub(crate) static UNDECODABLE: Class = Class::new("sage_ws._core.events", "Undecodable");
 
@@ -54,7 +58,10 @@ pub(crate) fn send_error(
         SendError::Closing => &CLOSED,
         SendError::DuplicateId => &DUPLICATE_ID,
         SendError::MessageTooBig(..) | SendError::ResponseTooBig(..) => &MESSAGE_TOO_BIG,
-        SendError::PingTooLong | SendError::CloseCode(_) | SendError::ReasonTooLong => {
+        SendError::PingTooLong
+        | SendError::CloseCode(_)
+        | SendError::ReasonTooLong
+        | SendError::NotExtended => {
             return PyValueError::new_err(error.to_string());
         }
     };

@@ -44,6 +44,13 @@ pub(crate) struct SecureMessage {
     pub(crate) role: Py<PyString>,
     entries: Metadata<'static>,
     metadata: PyOnceLock<Py<PyMappingProxy>>,
+    terms: Option<Box<Terms>>,
+}
+
+/// What an extended peer told beside the message: seconds that are left, and parts that the answer may come in.
+pub(crate) struct Terms {
+    pub(crate) remaining: f64,
+    pub(crate) credit: u32,
 }
 
 impl SecureMessage {
@@ -58,9 +65,10 @@ impl SecureMessage {
         task_id: Py<PyString>,
         entries: Metadata<'static>,
         role: Py<PyString>,
+        terms: Option<Box<Terms>>,
     ) -> Self {
         let metadata = PyOnceLock::new();
-        Self { payload, did, id, signature, context_id, task_id, role, entries, metadata }
+        Self { payload, did, id, signature, context_id, task_id, role, entries, metadata, terms }
     }
 
     /// As the core takes it.
@@ -74,6 +82,7 @@ impl SecureMessage {
             signature: Some(self.signature.as_bytes(py)),
             metadata: self.entries.view(),
             role: Cow::Borrowed(self.role.to_str(py)?),
+            ..Request::default()
         })
     }
 
@@ -132,7 +141,7 @@ impl SecureMessage {
             id
         };
         let metadata = PyOnceLock::new();
-        Ok(Self { payload, did, id, signature, context_id, task_id, role, entries, metadata })
+        Ok(Self { payload, did, id, signature, context_id, task_id, role, entries, metadata, terms: None })
     }
 
     #[getter]
@@ -142,6 +151,12 @@ impl SecureMessage {
             Ok::<_, PyErr>(PyMappingProxy::new(py, dict.as_mapping()).unbind())
         })?;
         Ok(proxy.bind(py).clone())
+    }
+
+    /// Seconds that are left and parts that may come, where an extended peer told either.
+    #[getter]
+    fn _terms(&self) -> Option<(f64, u32)> {
+        self.terms.as_ref().map(|terms| (terms.remaining, terms.credit))
     }
 
     /// A copy with other values in some fields; `id=""` gives it a fresh id.

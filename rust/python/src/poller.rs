@@ -83,10 +83,15 @@ impl Poller {
         if !running.bind(py).call0()?.is(&self.event_loop) {
             return Ok(None);
         }
+        self.time(py).map(Some)
+    }
+
+    /// The loop's time, of the batch that is being worked through where there is one.
+    pub(crate) fn time(&self, py: Python<'_>) -> PyResult<f64> {
         if self.polling {
-            return Ok(Some(self.now));
+            return Ok(self.now);
         }
-        self.event_loop.bind(py).call_method0(intern!(py, "time"))?.extract().map(Some)
+        self.event_loop.bind(py).call_method0(intern!(py, "time"))?.extract()
     }
 
     fn owner<'py>(&self, py: Python<'py>, token: Token) -> Option<Bound<'py, Socket>> {

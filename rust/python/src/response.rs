@@ -44,6 +44,7 @@ impl Response {
             task_id: Cow::Borrowed(self.task_id.to_str(py)?),
             data: Some(self.data.as_bytes(py)),
             error: Cow::Borrowed(self.error.to_str(py)?),
+            more: false,
         })
     }
 

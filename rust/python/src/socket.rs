@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
+use sage_ws_core::extended::deadline_ms;
 use sage_ws_io::{Interest, Token};
 
 use crate::connection::{Connection, response};
@@ -40,7 +41,7 @@ pub(crate) struct Socket {
     unflushed: bool,
     max_pending: usize,
     read_timeout: f64,
-    /// Where a server's requests go that nothing stands in the way of, what calls a worker, and how many run at once.
+    /// Where requests go that nothing stands in the way of, what calls a worker, and how many run at once.
     dispatch: Option<(Py<Dispatch>, Py<PyAny>)>,
     max_concurrency: usize,
     /// Loop time at which the link is looked at.
@@ -286,7 +287,7 @@ impl Socket {
         socket.watch(slf.py(), interest)
     }
 
-    /// Hand requests to a server's workers, as long as the connection is not watched.
+    /// Hand requests to the workers, of a server or a client, as long as the connection is not watched.
     ///
     /// Args:
     ///     dispatch: the workers' requests.
@@ -356,9 +357,13 @@ impl Socket {
         let socket = slf.try_borrow()?;
         let future = FUTURE.import(py, "asyncio", "Future")?.call((), Some(socket.of_loop.bind(py)))?;
         let value = message.get();
-        let request = value.request(py)?;
+        let mut request = value.request(py)?;
         let call = Call { waiter: future.clone().unbind(), id: value.id.clone_ref(py) };
         let mut connection = socket.connection.bind(py).try_borrow_mut()?;
+        if connection.core.extended() && deadline < f64::INFINITY {
+            let now = socket.poller.bind(py).try_borrow()?.time(py)?;
+            request.deadline_ms = deadline_ms(deadline - now);
+        }
         connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);
         let alone = connection.core.pending() == 1;
@@ -483,16 +488,16 @@ pub(crate) struct Round<'a> {
 /// Who can be stepped now, everything that is no answer, and how many answers found nobody.
 type Sorted<'py> = (Vec<Sleeper<'py>>, Option<Bound<'py, PyList>>, u64);
 
-/// Gives answers to the futures that wait for them.
+/// Gives answers to the futures that wait for them, and keeps everything else for the link.
 fn sorted(py: Python<'_>, received: Vec<Received>) -> PyResult<Sorted<'_>> {
     let mut sleepers = Vec::with_capacity(received.len());
     let mut values = Vec::new();
     let mut missed = 0;
     for item in received {
         match item {
-            Received::Answer(future, response) => {
+            Received::Answer(waiter, response) if is_future(py, &waiter)? => {
                 let response: Bound<'_, Response> = Bound::new(py, response)?;
-                match settle(future.into_bound(py), &response)? {
+                match settle(waiter.into_bound(py), &response)? {
                     Settled::Sleeper(sleeper) => sleepers.push(sleeper),
                     Settled::Scheduled => {}
                     Settled::Missed => missed += 1,
@@ -503,6 +508,11 @@ fn sorted(py: Python<'_>, received: Vec<Received>) -> PyResult<Sorted<'_>> {
     }
     let values = if values.is_empty() { None } else { Some(PyList::new(py, values)?) };
     Ok((sleepers, values, missed))
+}
+
+/// Whether an answer is set as a future's result; any other waiter is the link's to see to.
+fn is_future(py: Python<'_>, waiter: &Py<PyAny>) -> PyResult<bool> {
+    waiter.bind(py).is_instance(FUTURE.import(py, "asyncio", "Future")?)
 }
 
 /// The OSError subclass that Python has for it.

@@ -419,8 +419,6 @@ class Connection:
             MessageTooBigError: over the limit.
             ValueError: for a part, on a connection that is not extended.
         """
-        if more and not self._subprotocol:
-            raise ValueError("a response in parts needs an extended connection")
         success, message_id, task_id, data, error = True, message.id, message.task_id, b"", ""
         if isinstance(reply, Response):
             error = reply.error
@@ -432,6 +430,8 @@ class Connection:
             data = reply
         elif reply is not None:
             raise TypeError(f"a handler must return a Response, bytes or None, not {type(reply).__name__}")
+        if more and not self._subprotocol:
+            raise ValueError("a response in parts needs an extended connection")
         if self._close_sent:
             self._dropped += 1
             return self._buffered

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::Connection;
 use crate::close::CloseCode;
 use crate::error::SendError;
+use crate::extended::{self, Subprotocol};
 use crate::frame::{CONTROL_LIMIT, Opcode, Role};
 use crate::output::Unfinished;
 use crate::random::{Random, uuid4};
@@ -42,13 +43,16 @@ impl<W, R: Random> Connection<W, R> {
     ///
     /// # Errors
     ///
-    /// The response is over the limit: nothing was queued.
+    /// The response is over the limit, or it is a part and the connection is not extended: nothing was queued.
     pub fn send_response<'a, B: AsRef<[u8]>>(
         &mut self,
         message_id: &'a str,
         task_id: &'a str,
         mut response: Response<'a, B>,
     ) -> Result<(), SendError> {
+        if response.more && self.subprotocol.is_none() {
+            return Err(SendError::NotExtended);
+        }
         if self.closed {
             self.counters.dropped += 1;
             return Ok(());
@@ -63,11 +67,10 @@ impl<W, R: Random> Connection<W, R> {
         if let Some(limit) = self.limit {
             let lower = response.data.as_ref().map_or(0, |data| data.as_ref().len());
             if lower > limit {
-                return Err(SendError::ResponseTooBig(response.encoded_size(), limit));
+                return Err(SendError::ResponseTooBig(self.response_size(&response), limit));
             }
         }
-        let frame = self.output.begin(response.size_hint());
-        wire::encode_response(&response, self.output.payload());
+        let frame = self.encode_response(&response);
         self.finish(&frame).map_err(|(size, limit)| SendError::ResponseTooBig(size, limit))?;
         self.counters.sent += 1;
         Ok(())
@@ -75,9 +78,9 @@ impl<W, R: Random> Connection<W, R> {
 
     /// Queues a sign of life that a stock SAGE peer counts as one (WIRE.md): towards a server a request that it
     /// refuses, with the DID of the last message, and nothing before the first; towards a client an answer to
-    /// nothing. Writes nothing when the connection is closing.
+    /// nothing. Writes nothing when the connection is closing, or is extended: no such peer is there.
     pub fn send_keepalive(&mut self) {
-        if self.closed {
+        if self.closed || self.subprotocol.is_some() {
             return;
         }
         match self.role {
@@ -181,11 +184,21 @@ impl<W, R: Random> Connection<W, R> {
         if let Some(limit) = self.limit {
             let octets = |bytes: &Option<B>| bytes.as_ref().map_or(0, |bytes| bytes.as_ref().len());
             if octets(&request.payload) + octets(&request.signature) > limit {
-                return Err(too_big((request.encoded_size(), limit)));
+                return Err(too_big((self.request_size(request), limit)));
             }
         }
-        let frame = self.output.begin(request.size_hint());
-        wire::encode_request(request, self.output.payload());
+        let frame = match self.subprotocol {
+            None => {
+                let frame = self.output.begin(request.size_hint());
+                wire::encode_request(request, self.output.payload());
+                frame
+            }
+            Some(subprotocol) => {
+                let frame = self.output.begin(extended::request_hint(subprotocol, request));
+                extended::encode_request(subprotocol, request, self.output.payload());
+                frame
+            }
+        };
         self.finish(&frame).map_err(too_big)
     }
 
@@ -194,13 +207,45 @@ impl<W, R: Random> Connection<W, R> {
         if self.closed {
             return;
         }
-        let frame = self.output.begin(response.size_hint());
-        wire::encode_response(response, self.output.payload());
-        self.output.finish(&frame, Opcode::Text, &mut self.random);
+        let frame = self.encode_response(response);
+        self.output.finish(&frame, self.opcode(), &mut self.random);
     }
 
-    /// Finishes a text message, or takes it back where it is over the limit: its size, and the limit.
-    fn finish(&mut self, frame: &Unfinished) -> Result<(), (usize, usize)> {
+    fn encode_response<B: AsRef<[u8]>>(&mut self, response: &Response<'_, B>) -> Unfinished {
+        match self.subprotocol {
+            None => {
+                let frame = self.output.begin(response.size_hint());
+                wire::encode_response(response, self.output.payload());
+                frame
+            }
+            Some(subprotocol) => {
+                let frame = self.output.begin(extended::response_hint(subprotocol, response));
+                extended::encode_response(subprotocol, response, self.output.payload());
+                frame
+            }
+        }
+    }
+
+    #[cold]
+    fn request_size<B: AsRef<[u8]>>(&self, request: &Request<'_, B>) -> usize {
+        self.subprotocol.map_or_else(|| request.encoded_size(), |one| extended::request_size(one, request))
+    }
+
+    #[cold]
+    fn response_size<B: AsRef<[u8]>>(&self, response: &Response<'_, B>) -> usize {
+        self.subprotocol.map_or_else(|| response.encoded_size(), |one| extended::response_size(one, response))
+    }
+
+    /// What messages are sent as.
+    const fn opcode(&self) -> Opcode {
+        match self.subprotocol {
+            Some(Subprotocol::Cbor) => Opcode::Binary,
+            _ => Opcode::Text,
+        }
+    }
+
+    /// Finishes a message, or takes it back where it is over the limit: its size, and the limit.
+    pub(super) fn finish(&mut self, frame: &Unfinished) -> Result<(), (usize, usize)> {
         let size = self.output.length(frame);
         match self.limit {
             Some(limit) if size > limit => {
@@ -208,7 +253,7 @@ impl<W, R: Random> Connection<W, R> {
                 Err((size, limit))
             }
             _ => {
-                self.output.finish(frame, Opcode::Text, &mut self.random);
+                self.output.finish(frame, self.opcode(), &mut self.random);
                 Ok(())
             }
         }
