@@ -79,7 +79,9 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// It has no place here, or the bytes end before it does; those of a string count as its own.
-    #[inline]
+    // Handing results over in memory costs more than all of this, as in `scan`.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     pub fn head(&mut self) -> Result<Head, DecodeError> {
         let at = self.at;
         let Some(&initial) = self.bytes.get(at) else { return Err(self.ends_early()) };
@@ -137,11 +139,13 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// It is not UTF-8.
-    #[inline]
+    #[allow(clippy::inline_always)] // as `head`
+    #[inline(always)]
     pub fn text(&mut self, head: Head) -> Result<&'a str, DecodeError> {
         let start = self.at;
         let octets = self.octets(head);
-        utf8::whole(octets).ok_or_else(|| DecodeError::NotUtf8(start + utf8::first_bad(octets)))
+        let text = if octets.len() < SHORT { std::str::from_utf8(octets).ok() } else { utf8::whole(octets) };
+        text.ok_or_else(|| DecodeError::NotUtf8(start + utf8::first_bad(octets)))
     }
 
     /// Takes what is left of an item behind its head, which began at `start`, inside of `above` open levels; all of it
@@ -190,14 +194,22 @@ impl<'a> Reader<'a> {
     /// # Errors
     ///
     /// Its first offence, or that it is not greater than the one before.
-    #[inline]
+    #[allow(clippy::inline_always)] // as `head`
+    #[inline(always)]
     pub fn key(&mut self, before: &mut &'a [u8], above: u32) -> Result<(), DecodeError> {
         let start = self.at;
         match self.bytes.get(start) {
-            Some(0..24) => self.at += 1,
-            _ => drop(self.skip(above)?),
+            // A small number: no encoding but its own begins with its byte.
+            Some(byte @ 0..24) if before.first() < Some(byte) => {
+                self.at += 1;
+                *before = self.since(start);
+                Ok(())
+            }
+            _ => {
+                self.skip(above)?;
+                self.in_order(before, start)
+            }
         }
-        self.in_order(before, start)
     }
 
     /// Judges a key that was taken since `start`.
@@ -300,5 +312,9 @@ pub const fn head_size(argument: u64) -> usize {
     }
 }
 
+/// The first byte of a map of no entries; up to 23 are added to it.
+pub const SHORT_MAP: u8 = 0xa0;
+/// Bytes of a text from which on the vectorised check is the faster one.
+const SHORT: usize = 128;
 /// The simple value that is false; true is the next.
 const FALSE: u8 = 20;

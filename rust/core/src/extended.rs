@@ -248,7 +248,8 @@ struct Items<'a, 'm, M> {
 }
 
 impl<'a, M: MakeBytes> Items<'a, '_, M> {
-    #[inline]
+    #[allow(clippy::inline_always)] // as `Reader::head`
+    #[inline(always)]
     fn field(&mut self, field: Field, message: &mut Message<'a, M::Bytes>) -> Result<(), DecodeError> {
         let Message { kind, request, response, reason, .. } = message;
         match field {
@@ -283,7 +284,8 @@ impl<'a, M: MakeBytes> Items<'a, '_, M> {
     }
 
     /// The head of a field's item, if it is of this type; else the item is passed over, and the flaw kept.
-    #[inline]
+    #[allow(clippy::inline_always)] // as `Reader::head`
+    #[inline(always)]
     fn expect(&mut self, field: Field, major: Major) -> Result<Option<Head>, DecodeError> {
         let start = self.reader.position();
         let head = self.reader.head()?;
@@ -295,7 +297,8 @@ impl<'a, M: MakeBytes> Items<'a, '_, M> {
         Ok(None)
     }
 
-    #[inline]
+    #[allow(clippy::inline_always)] // as `Reader::head`
+    #[inline(always)]
     fn text(&mut self, field: Field, place: &mut Cow<'a, str>) -> Result<(), DecodeError> {
         if let Some(head) = self.expect(field, Major::Text)? {
             *place = Cow::Borrowed(self.reader.text(head)?);
@@ -334,29 +337,33 @@ impl<'a, M: MakeBytes> Items<'a, '_, M> {
     }
 
     fn metadata(&mut self, place: &mut Metadata<'a>) -> Result<(), DecodeError> {
+        let start = self.reader.position();
         let Some(map) = self.expect(Field::Metadata, Major::Map)? else { return Ok(()) };
         let mut before: &[u8] = &[];
-        let mut pairs = Vec::new();
         for _ in 0..map.argument {
-            let start = self.reader.position();
-            let key = self.entry(true)?;
-            self.reader.in_order(&mut before, start)?;
-            pairs.push((key, self.entry(false)?));
+            let key = self.reader.position();
+            self.entry(true)?;
+            self.reader.in_order(&mut before, key)?;
+            self.entry(false)?;
         }
-        *place = Metadata::from_pairs(pairs);
+        if map.argument > 0 {
+            *place = Metadata::from_cbor(self.reader.since(start));
+        }
         Ok(())
     }
 
     /// A key or a value of the metadata.
-    fn entry(&mut self, is_key: bool) -> Result<&'a str, DecodeError> {
+    #[allow(clippy::inline_always)] // as `Reader::head`
+    #[inline(always)]
+    fn entry(&mut self, is_key: bool) -> Result<(), DecodeError> {
         let start = self.reader.position();
         let head = self.reader.head()?;
         if head.major == Major::Text {
-            return self.reader.text(head);
+            return self.reader.text(head).map(drop);
         }
         self.reader.rest(head, start, 2)?;
         self.flaw(DecodeError::CborEntry(head.major.kind(), is_key));
-        Ok("")
+        Ok(())
     }
 
     #[cold]
@@ -519,7 +526,7 @@ impl<'t> Writer<'t> {
         let start = to.len();
         match subprotocol {
             // Fewer than 24 fields, whose number stands in the map's one byte: it is written at the end.
-            Subprotocol::Cbor => to.extend_from_slice(&[MAP, 0, kind as u8]),
+            Subprotocol::Cbor => to.extend_from_slice(&[cbor::SHORT_MAP, 0, kind as u8]),
             Subprotocol::Json => {
                 to.extend_from_slice(b"{\"kind\":\"");
                 to.extend_from_slice(kind.name().as_bytes());
@@ -606,7 +613,7 @@ impl<'t> Writer<'t> {
     #[inline]
     fn finish(self) {
         match self.subprotocol {
-            Subprotocol::Cbor => self.to[self.start] = MAP + self.fields,
+            Subprotocol::Cbor => self.to[self.start] = cbor::SHORT_MAP + self.fields,
             Subprotocol::Json => self.to.extend_from_slice(b"}\n"),
         }
     }
@@ -640,8 +647,6 @@ const fn number_of(field: Field) -> u8 {
 const JSON_FRAME: usize = r#""kind":"response","#.len();
 /// The map's head, the kind, and `success`.
 const CBOR_FRAME: usize = 5;
-/// The first byte of a map without fields.
-const MAP: u8 = 0xa0;
 /// The largest integer that every JSON reader keeps.
 const LONGEST_DEADLINE: u64 = (1 << 53) - 1;
 /// By their numbers.

@@ -1,28 +1,47 @@
-//! A message's metadata: strings by string, kept as the JSON that stands between the braces.
+//! A message's metadata: strings by string, kept as the JSON that stands between the braces, or as the map of CBOR.
 //!
 //! Few handlers look at it, so it is read when somebody asks. One allocation holds all of it, whatever the number of
 //! entries; what was written by [`Metadata::from_pairs`] with its keys in order goes out as it stands.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use crate::cbor::{self, Major};
+use crate::cbor::{self, Major, Reader};
+use crate::error::DecodeError;
 use crate::escape;
 use crate::scan::{Scanner, Value};
 
-/// The entries, as JSON known to be sound.
+/// The entries.
 #[derive(Debug, Clone, Default)]
-pub struct Metadata<'a> {
-    /// `"key":"value",…` without the braces; empty where there is no entry.
-    entries: Cow<'a, str>,
-    /// Whether `entries` are the bytes that Go writes: escaped as it does, keys in order and each there once.
-    canonical: bool,
+pub struct Metadata<'a>(Entries<'a>);
+
+/// How they are kept; known to be sound.
+#[derive(Debug, Clone)]
+enum Entries<'a> {
+    /// `"key":"value",…` without the braces; empty where there is no entry. If `canonical`, they are the bytes that Go
+    /// writes: escaped as it does, keys in order and each there once.
+    Json { text: Cow<'a, str>, canonical: bool },
+    /// A map with at least one entry, in its one encoding.
+    Cbor(Cow<'a, [u8]>),
+}
+
+impl Default for Entries<'_> {
+    fn default() -> Self {
+        Self::Json { text: Cow::Borrowed(""), canonical: false }
+    }
 }
 
 impl<'a> Metadata<'a> {
     /// From what stands between the braces of a JSON object known to be sound, its values strings or null.
     #[must_use]
     pub const fn from_json(entries: &'a str) -> Self {
-        Self { entries: Cow::Borrowed(entries), canonical: false }
+        Self(Entries::Json { text: Cow::Borrowed(entries), canonical: false })
+    }
+
+    /// From a map of CBOR known to be deterministic, text strings by text strings, and not empty.
+    #[must_use]
+    pub const fn from_cbor(map: &'a [u8]) -> Self {
+        Self(Entries::Cbor(Cow::Borrowed(map)))
     }
 
     /// From keys and values, each key given once.
@@ -36,19 +55,23 @@ impl<'a> Metadata<'a> {
             last = Some(key);
             write_entry(key, value, &mut entries);
         }
-        Self { entries: Cow::Owned(String::from_utf8(entries).unwrap_or_default()), canonical }
+        let text = Cow::Owned(String::from_utf8(entries).unwrap_or_default());
+        Self(Entries::Json { text, canonical })
     }
 
     /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.length() == 0
     }
 
-    /// The length of the entries as JSON.
+    /// The length of the entries as they are kept, which is about what they have on the wire.
     #[must_use]
     pub fn length(&self) -> usize {
-        self.entries.len()
+        match &self.0 {
+            Entries::Json { text, .. } => text.len(),
+            Entries::Cbor(map) => map.len(),
+        }
     }
 
     /// Adds another object's entries: a key that stands in both takes the later value.
@@ -57,53 +80,95 @@ impl<'a> Metadata<'a> {
         if self.is_empty() || other.is_empty() {
             return if other.is_empty() { self } else { other };
         }
-        Self { entries: Cow::Owned(format!("{},{}", self.entries, other.entries)), canonical: false }
+        let text = Cow::Owned(format!("{},{}", self.json(), other.json()));
+        Self(Entries::Json { text, canonical: false })
     }
 
-    /// The same, owning its text.
-    #[must_use]
-    pub fn to_owned(&self) -> Metadata<'static> {
-        Metadata { entries: Cow::Owned((*self.entries).to_owned()), canonical: self.canonical }
+    fn json(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Entries::Json { text, .. } => Cow::Borrowed(text),
+            Entries::Cbor(_) => {
+                let mut entries = Vec::new();
+                self.write(&mut entries);
+                Cow::Owned(String::from_utf8(entries).unwrap_or_default())
+            }
+        }
     }
 
     /// The same, owning its text: copied, unless it does.
     #[must_use]
     pub fn into_owned(self) -> Metadata<'static> {
-        Metadata { entries: Cow::Owned(self.entries.into_owned()), canonical: self.canonical }
+        Metadata(match self.0 {
+            Entries::Json { text, canonical } => {
+                Entries::Json { text: Cow::Owned(text.into_owned()), canonical }
+            }
+            Entries::Cbor(map) => Entries::Cbor(Cow::Owned(map.into_owned())),
+        })
     }
 
     /// The same, borrowing the text.
     #[must_use]
     pub fn view(&self) -> Metadata<'_> {
-        Metadata { entries: Cow::Borrowed(&self.entries), canonical: self.canonical }
+        Metadata(match &self.0 {
+            Entries::Json { text, canonical } => {
+                Entries::Json { text: Cow::Borrowed(text), canonical: *canonical }
+            }
+            Entries::Cbor(map) => Entries::Cbor(Cow::Borrowed(map)),
+        })
     }
 
-    /// Keys and values in the order of the text. A key that stands there twice comes twice: the later value counts.
+    /// Keys and values in their order. A key that stands in JSON twice comes twice: the later value counts.
     pub fn for_each<'s>(&'s self, mut entry: impl FnMut(Cow<'s, str>, Cow<'s, str>)) {
-        if self.entries.is_empty() {
-            return;
-        }
-        let sound = Scanner::new(&self.entries).members(|key, value| {
-            let value = match value {
-                Value::String(raw) => raw.read(),
-                _ => Cow::Borrowed(""),
-            };
-            entry(key.read(), value);
-        });
+        let sound = match &self.0 {
+            Entries::Json { text, .. } if text.is_empty() => Ok(()),
+            Entries::Json { text, .. } => Scanner::new(text).members(|key, value| {
+                let value = match value {
+                    Value::String(raw) => raw.read(),
+                    _ => Cow::Borrowed(""),
+                };
+                entry(key.read(), value);
+            }),
+            Entries::Cbor(map) => each_of_cbor(map, &mut entry),
+        };
         debug_assert_eq!(sound, Ok(()));
     }
 
     /// Appends the entries as a map of CBOR: keys in the order of their encodings, the shorter first, each once.
     pub fn write_cbor(&self, to: &mut Vec<u8>) {
-        let mut entries = Vec::new();
-        self.for_each(|key, value| entries.push((key, value)));
-        // Stable: of those with the same key, the last in the text comes last, and counts.
-        entries.sort_by(|(left, _), (right, _)| (left.len(), left).cmp(&(right.len(), right)));
-        let is_last = |index: usize| entries.get(index + 1).is_none_or(|next| next.0 != entries[index].0);
-        let last = (0..entries.len()).filter(|&index| is_last(index));
-        cbor::write_head(Major::Map, last.clone().count() as u64, to);
-        for index in last {
-            let (key, value) = &entries[index];
+        if let Entries::Cbor(map) = &self.0 {
+            to.extend_from_slice(map);
+            return;
+        }
+        // Most have one entry, or few that stand in that order already: they are written as they are read.
+        let start = to.len();
+        to.push(0);
+        let mut count: u8 = 0;
+        let mut last = None;
+        let mut in_order = true;
+        self.for_each(|key, value| {
+            cbor::write_text(&key, to);
+            cbor::write_text(&value, to);
+            count = count.saturating_add(1);
+            let this = (key.len(), key);
+            in_order &= last.as_ref() < Some(&this);
+            last = Some(this);
+        });
+        if in_order && count < 24 {
+            to[start] = cbor::SHORT_MAP + count;
+            return;
+        }
+        to.truncate(start);
+        self.write_cbor_sorted(to);
+    }
+
+    #[cold]
+    fn write_cbor_sorted(&self, to: &mut Vec<u8>) {
+        let mut entries = BTreeMap::new();
+        self.for_each(|key, value| {
+            entries.insert((key.len(), key), value);
+        });
+        cbor::write_head(Major::Map, entries.len() as u64, to);
+        for ((_, key), value) in &entries {
             cbor::write_text(key, to);
             cbor::write_text(value, to);
         }
@@ -111,13 +176,13 @@ impl<'a> Metadata<'a> {
 
     /// Appends the entries as Go writes them: keys in the order of their UTF-8 bytes, each once.
     pub fn write(&self, to: &mut Vec<u8>) {
-        if self.canonical {
-            to.extend_from_slice(self.entries.as_bytes());
+        if let Entries::Json { text, canonical: true } = &self.0 {
+            to.extend_from_slice(text.as_bytes());
             return;
         }
-        let mut sorted = std::collections::BTreeMap::new();
+        let mut sorted = BTreeMap::new();
         self.for_each(|key, value| {
-            sorted.insert(key.into_owned(), value.into_owned());
+            sorted.insert(key, value);
         });
         let mut first = true;
         for (key, value) in &sorted {
@@ -132,6 +197,18 @@ impl<'a> Metadata<'a> {
     }
 }
 
+fn each_of_cbor<'s>(
+    map: &'s [u8],
+    entry: &mut impl FnMut(Cow<'s, str>, Cow<'s, str>),
+) -> Result<(), DecodeError> {
+    let mut reader = Reader::new(map);
+    let text = |reader: &mut Reader<'s>| reader.head().and_then(|head| reader.text(head));
+    for _ in 0..reader.head()?.argument {
+        entry(Cow::Borrowed(text(&mut reader)?), Cow::Borrowed(text(&mut reader)?));
+    }
+    Ok(())
+}
+
 /// Equal are the same keys with the same values, however they are written.
 impl PartialEq for Metadata<'_> {
     fn eq(&self, other: &Self) -> bool {
@@ -140,7 +217,11 @@ impl PartialEq for Metadata<'_> {
             metadata.write(&mut bytes);
             bytes
         };
-        self.entries == other.entries || written(self) == written(other)
+        match (&self.0, &other.0) {
+            (Entries::Json { text: left, .. }, Entries::Json { text: right, .. }) if left == right => true,
+            (Entries::Cbor(left), Entries::Cbor(right)) => left == right,
+            _ => written(self) == written(other),
+        }
     }
 }
 

@@ -195,4 +195,8 @@ def head(major: int, argument: int) -> bytes:
 def text(value: str) -> bytes:
     """A text string."""
     encoded = value.encode()
-    return head(TEXT, len(encoded)) + encoded
+    length = len(encoded)
+    return (_TEXT_HEADS[length] if length < 24 else head(TEXT, length)) + encoded
+
+
+_TEXT_HEADS: Final = [head(TEXT, length) for length in range(24)]

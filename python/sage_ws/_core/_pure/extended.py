@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from math import inf, isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from sage_ws._core._pure import base64, cbor, usual, wire
 from sage_ws._core._pure.utf8 import decode_binary
@@ -110,19 +110,9 @@ Values = list[Any]
 that `KINDS` does not have."""
 
 
-class Parcel(NamedTuple):
-    """A message that was read.
-
-    Attributes:
-        values: its fields.
-        is_unknown: whether there were others, or its kind is none of ours.
-        error: the first field of a wrong type or with bad base64, or the kind that is missing.
-    """
-
-    values: Values
-    is_unknown: bool
-    error: DecodeError | None
-
+Parcel = tuple[Values, bool, DecodeError | None]
+"""A message that was read: its fields; whether there were others, or its kind is none of ours; and the first
+field of a wrong type or with bad base64, or the kind that is missing."""
 
 # ── decode ─────────────────────────────────────────────────────────────────────────────
 
@@ -137,8 +127,10 @@ def read(message: str | bytes, subprotocol: str) -> Parcel:
         if isinstance(message, str):
             raise DecodeError("expected CBOR, found a TEXT message")
         values = list(_ABSENT)
-        if usual.read(message, _MAJORS, values) and values[KIND] is not None and _fits(values[CREDIT]):
-            return Parcel(values, values[KIND] > GOAWAY, None)
+        if usual.read(message, _MAJORS, values):
+            kind, credit = values[KIND], values[CREDIT]
+            if kind is not None and (credit is None or credit <= MOST_CREDIT):
+                return values, kind > GOAWAY, None
         values, is_unknown, error = read_cbor(message)
     else:
         text = message if isinstance(message, str) else decode_binary(message)
@@ -146,14 +138,10 @@ def read(message: str | bytes, subprotocol: str) -> Parcel:
     kind = values[KIND]
     if kind is None:
         error = error or DecodeError("kind: missing", field="kind")
-    return Parcel(values, is_unknown or (kind is not None and kind > GOAWAY), error)
+    return values, is_unknown or (kind is not None and kind > GOAWAY), error
 
 
-def _fits(credit: int | None) -> bool:
-    return credit is None or credit <= MOST_CREDIT
-
-
-def read_cbor(data: bytes) -> tuple[Values, bool, DecodeError | None]:
+def read_cbor(data: bytes) -> Parcel:
     """CBOR by all its rules.
 
     Returns:
@@ -223,7 +211,7 @@ def _entries(data: bytes, at: int, count: int) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def read_json(text: str) -> tuple[Values, bool, DecodeError | None]:
+def read_json(text: str) -> Parcel:
     """JSON by the rules of the plain wire.
 
     Returns:
@@ -306,7 +294,7 @@ def write_request(message: SecureMessage, remaining: float, credit: int, subprot
         (SIGNATURE, message.signature),
         (METADATA, message.metadata),
         (ROLE, message.role),
-        (DEADLINE_MS, deadline_ms(remaining)),
+        (DEADLINE_MS, None if remaining == inf else deadline_ms(remaining)),
         (CREDIT, credit or None),
     )
     return write(REQUEST, fields, subprotocol)
@@ -316,6 +304,21 @@ def write_response(
     success: bool, message_id: str, task_id: str, data: bytes, error: str, more: bool, subprotocol: str
 ) -> bytes:
     """A response, or a part of one where `more` will follow."""
+    if data and success and not error and not more and subprotocol == "sage.1.cbor":
+        # The usual one, all at once.
+        encoded_id, encoded_task, length = message_id.encode(), task_id.encode(), len(data)
+        if 0 < len(encoded_id) < _SHORT > len(encoded_task) > 0:
+            parts = (
+                b"\xa5\x00\x01",
+                _HEADS[TASK_ID][len(encoded_task)],
+                encoded_task,
+                b"\x09\xf5",
+                _HEADS[MESSAGE_ID][len(encoded_id)],
+                encoded_id,
+                _HEADS[DATA][length] if length < _SHORT else _head(DATA, length),
+                data,
+            )
+            return b"".join(parts)
     fields = (
         (TASK_ID, task_id),
         (SUCCESS, success),
@@ -345,47 +348,49 @@ def write(kind: int, fields: Fields, subprotocol: str) -> bytes:
 
 
 def _write_cbor(kind: int, fields: Fields) -> bytes:
-    parts = [b"", bytes((KIND, kind))]
-    count = 1
+    parts = [b"", _KIND_ITEMS[kind]]
     for number, value in fields:
-        if isinstance(value, str):
-            if not value:
-                continue
-            encoded = value.encode()
-            length = len(encoded)
-            parts.append(_TEXT_HEADS[number][length] if length < 256 else _long_head(number, length))
-            parts.append(encoded)
-        elif isinstance(value, bytes):
-            if not value:
-                continue
-            parts.append(_long_head(number, len(value)))
-            parts.append(value)
-        elif isinstance(value, int):
-            argument = _FALSE_AND_TRUE[value] if _MAJORS[number] == cbor.OTHER else value
-            parts.append(_long_head(number, argument))
+        if value.__class__ is str:
+            if value:
+                encoded = value.encode()
+                length = len(encoded)
+                head = _HEADS[number][length] if length < _SHORT else _head(number, length)
+                parts += (head, encoded)
+        elif value.__class__ is bytes:
+            if value:
+                length = len(value)
+                head = _HEADS[number][length] if length < _SHORT else _head(number, length)
+                parts += (head, value)
+        elif value.__class__ is bool:
+            parts += (_head(number, _FALSE_AND_TRUE[value]), b"")
+        elif value.__class__ is int:
+            parts += (_head(number, value), b"")
         elif value:
-            parts.append(_long_head(number, len(value)))
-            entries = [(cbor.text(key), entry) for key, entry in value.items()]
-            entries.sort()
-            for key, entry in entries:
-                parts.append(key)
-                parts.append(cbor.text(entry))
-        else:
-            continue
-        count += 1
-    parts[0] = cbor.head(cbor.MAP, count)
+            entries = cast("Mapping[str, str]", value)
+            parts += (_head(number, len(entries)), _entries_to_cbor(entries))
+    parts[0] = _MAP_HEADS[len(parts) // 2]
     return b"".join(parts)
 
 
-def _long_head(number: int, argument: int) -> bytes:
+def _entries_to_cbor(metadata: Mapping[str, str]) -> bytes:
+    text = cbor.text
+    if len(metadata) == 1:
+        ((key, entry),) = metadata.items()
+        return text(key) + text(entry)
+    entries = sorted((text(key), text(entry)) for key, entry in metadata.items())
+    return b"".join([key + entry for key, entry in entries])
+
+
+def _head(number: int, argument: int) -> bytes:
+    """A field's number, and the head of its item."""
     return bytes((number,)) + cbor.head(_MAJORS[number], argument)
 
 
+_SHORT: Final = 256
 _FALSE_AND_TRUE: Final = (20, 21)
-_TEXT_HEADS: Final = [
-    [bytes((number,)) + cbor.head(cbor.TEXT, length) for length in range(256)]
-    for number in range(len(FIELDS))
-]
+_KIND_ITEMS: Final = [bytes((KIND, kind)) for kind in range(len(KINDS))]
+_MAP_HEADS: Final = [cbor.head(cbor.MAP, count) for count in range(len(FIELDS) + 1)]
+_HEADS: Final = [[_head(number, length) for length in range(_SHORT)] for number in range(len(FIELDS))]
 
 
 def _write_json(kind: int, fields: Fields) -> bytes:

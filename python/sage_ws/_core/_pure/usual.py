@@ -36,10 +36,14 @@ def read(data: bytes, majors: bytes, values: list[Any]) -> bool:
             major = majors[number]
             argument = data[at + 1] - (major << 5)
             at += 2
-            if argument > 23 or argument < 0:
-                argument, at = _long_argument(data, at, argument)
-                if not at:
-                    return False
+            if not 0 <= argument < 24:
+                if argument == 24 and data[at] > 23:
+                    argument = data[at]
+                    at += 1
+                else:
+                    argument, at = _long_argument(data, at, argument)
+                    if not at:
+                        return False
             if major == TEXT:
                 end = at + argument
                 values[number] = data[at:end].decode()

@@ -36,20 +36,20 @@ impl<W, R: Random> Connection<W, R> {
         }
         self.spoken = true;
         self.undecodable = 0;
-        let Message { kind, mut request, mut response, reason, has_unknown } = message;
-        let kind = kind.unwrap_or(MessageKind::Unknown);
-        self.counters.unknown += u64::from(has_unknown || kind == MessageKind::Unknown);
+        let kind = message.kind.unwrap_or(MessageKind::Unknown);
+        self.counters.unknown += u64::from(message.has_unknown || kind == MessageKind::Unknown);
+        let Message { request, response, reason, .. } = &mut message;
         match kind {
             MessageKind::Response => {
-                response.task_id = request.task_id;
-                self.receive_part(response, to);
+                let task_id = std::mem::take(&mut request.task_id);
+                self.receive_part(Response { task_id, ..std::mem::take(response) }, to);
             }
             // Nothing can be answered any more.
             _ if self.closed => {}
-            MessageKind::Request => self.deliver_request(&mut request, to),
+            MessageKind::Request => self.deliver_request(request, to),
             MessageKind::Cancel => to.deliver(Event::Cancel(&request.id)),
             MessageKind::Credit => to.deliver(Event::Credit(&request.id, request.credit.unwrap_or_default())),
-            MessageKind::GoAway => to.deliver(Event::GoAway(&reason)),
+            MessageKind::GoAway => to.deliver(Event::GoAway(reason)),
             MessageKind::Unknown => {}
         }
         Ok(())
