@@ -9,6 +9,8 @@ order of the bytes is told. Nothing is allocated for a length that is claimed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Final, NoReturn
 
 from sage_ws.errors import DecodeError
@@ -33,8 +35,7 @@ _FALSE: Final = 20
 _TRUE: Final = 21
 _ARGUMENT_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
 
-# Items of one byte: small numbers, empty strings and containers, bools. Runs of them are passed over at once.
-_single_bytes = re.compile(rb"[\x00-\x17\x20-\x37\x40\x60\x80\xa0\xf4\xf5]*+").match
+_SHORT_ARRAYS: Final = frozenset(bytes((0x80 + count,)) for count in range(24))
 
 # ── decode ─────────────────────────────────────────────────────────────────────────────
 
@@ -105,6 +106,9 @@ def skip(data: bytes, at: int, above: int) -> int:
     Raises:
         DecodeError: at its first offence.
     """
+    if data[at : at + 1] in _SHORT_ARRAYS:
+        refuse_depth(at, above)
+        return _skip_items(data, at + 1, data[at] - 0x80, above + 1)
     major, argument, behind = read_head(data, at)
     if major == TEXT:
         read_text(data, behind, behind + argument)
@@ -118,21 +122,44 @@ def skip(data: bytes, at: int, above: int) -> int:
         refuse_depth(at, above)
         before = b""
         for _ in range(argument):
-            key, behind = read_key(data, behind, before, above + 1)
-            before = key
-            behind = skip(data, behind, above + 1)
+            before, behind = read_key(data, behind, before, above + 1)
+            behind = _skip_items(data, behind, 1, above + 1)
     return behind
 
 
+@cache
+def _small_items(with_containers: bool) -> list[tuple[int, Callable[[bytes, int], re.Match[bytes] | None]]]:
+    """What passes over items in few bytes, so many at once: numbers, bools, bytes, ASCII, empty containers.
+
+    Late, since the expressions take milliseconds to compile, and few processes ever see an unknown field.
+    """
+    lengths = range(1, 24)
+    item = b"|".join(
+        (
+            rb"[\x00-\x17\x20-\x37\x40\x60\xf4\xf5]",
+            rb"[\x80\xa0]" if with_containers else rb"[^\x00-\xff]",
+            rb"[\x18\x38][\x18-\xff]",
+            rb"[\x19\x39](?!\x00)[\x00-\xff]{2}",
+            rb"[\x1a\x3a](?!\x00\x00)[\x00-\xff]{4}",
+            rb"[\x1b\x3b](?!\x00{4})[\x00-\xff]{8}",
+            *(re.escape(bytes((0x60 + length,))) + rb"[\x00-\x7f]{%d}" % length for length in lengths),
+            *(re.escape(bytes((0x40 + length,))) + rb"[\x00-\xff]{%d}" % length for length in lengths),
+        )
+    )
+    return [(count, re.compile(rb"(?:%b){%d}" % (item, count)).match) for count in (1024, 32, 1)]
+
+
 def _skip_items(data: bytes, at: int, count: int, above: int) -> int:
-    while count:
-        run = _single_bytes(data, at, min(at + count, len(data)))
-        passed = run.end() - at if run else 0
-        count -= passed
-        at += passed
-        if count:
-            at = skip(data, at, above)
-            count -= 1
+    for at_once, match in _small_items(above < DEEPEST):
+        while count >= at_once:
+            items = match(data, at)
+            if items:
+                at = items.end()
+            elif at_once == 1:
+                at = skip(data, at, above)
+            else:
+                break
+            count -= at_once
     return at
 
 
@@ -151,7 +178,7 @@ def read_key(data: bytes, at: int, before: bytes, above: int) -> tuple[bytes, in
     Raises:
         DecodeError: also for a key that is not greater than the one before.
     """
-    behind = skip(data, at, above)
+    behind = _skip_items(data, at, 1, above)
     key = data[at:behind]
     if key <= before:
         what = "duplicate key" if key == before else "key out of order"

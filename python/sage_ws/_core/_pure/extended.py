@@ -386,7 +386,7 @@ def _head(number: int, argument: int) -> bytes:
     return bytes((number,)) + cbor.head(_MAJORS[number], argument)
 
 
-_SHORT: Final = 256
+_SHORT: Final = 80
 _FALSE_AND_TRUE: Final = (20, 21)
 _KIND_ITEMS: Final = [bytes((KIND, kind)) for kind in range(len(KINDS))]
 _MAP_HEADS: Final = [cbor.head(cbor.MAP, count) for count in range(len(FIELDS) + 1)]
