@@ -24,7 +24,7 @@ Outcome = tuple[Any, ...]
 
 KEEPALIVE = b"a keepalive's id"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-STATE = ("buffered", "pending", "earliest", "closing", "spoken")
+STATE = ("buffered", "pending", "earliest", "closing", "spoken", "extended")
 
 
 def frame(
@@ -113,15 +113,15 @@ class Side:
     def perform(self, name: str, arguments: tuple[Any, ...]) -> Any:
         connection = self.connection
         if name == "send_message":
-            fields, waiter, deadline = arguments
-            return connection.send_message(self.body.SecureMessage(**fields), waiter, deadline)
+            fields, *rest = arguments
+            return connection.send_message(self.body.SecureMessage(**fields), *rest)
         if name == "send_response":
-            index, reply = arguments
+            index, reply, *rest = arguments
             if not self.requests:
                 return None
             if isinstance(reply, dict):
                 reply = self.body.Response(**reply)
-            return connection.send_response(self.requests[index % len(self.requests)], reply)
+            return connection.send_response(self.requests[index % len(self.requests)], reply, *rest)
         if name == "answer_keepalive":
             answer = json.dumps(
                 {"success": False, "message_id": self.keepalives[-1] if self.keepalives else ""}
@@ -152,6 +152,7 @@ class Side:
             self.requests.append(value)
         if isinstance(value, self.body.SecureMessage | self.body.Response):
             fields = [self.plain(getattr(value, name)) for name in value.__match_args__]
+            fields.append(getattr(value, "_terms", None))
             return type(value).__name__, repr(value), *fields
         if isinstance(value, Exception):
             return type(value), str(value), value.args, {**vars(value)}
