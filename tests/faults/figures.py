@@ -85,11 +85,13 @@ def asserted(bound: str) -> Figure:
 
 
 def by_axis(text: str, *path: str) -> Figure:
-    """A figure on each axis, with ``{}`` for its value."""
+    """A figure on each axis, with ``{}`` for its value; once where it is the same on all."""
 
     def written(record: Record) -> str:
-        values = record.each(*path)
-        return "; ".join(f"{text.format(value)} ({axis})" for axis, value in values.items()) or NOT_MEASURED
+        words = {axis: text.format(value) for axis, value in record.each(*path).items()}
+        if len(set(words.values())) == 1:
+            return next(iter(words.values()))
+        return "; ".join(f"{word} ({axis})" for axis, word in words.items()) or NOT_MEASURED
 
     return written
 

@@ -46,6 +46,7 @@ def test_figures_in_words() -> None:
     }
     record = Record("2025-01-31T00:00:00+00:00", "abc", {}, runs)
     assert by_axis("{:.2f} s", "soak", "worst", "lost")(record) == "0.50 s (rust); 0.25 s (pure)"
+    assert by_axis("{:.0f} s", "soak", "worst", "lost")(record) == "0 s"
     assert worst("{:.2f} s", "soak", "worst", "lost")(record) == "0.50 s"
     assert total("{:,.0f} calls", "soak", "calls")(record) == "3,000 calls"
     assert total("{:.0f}", "wrong")(record) == "3"
