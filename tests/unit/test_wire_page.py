@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 
 from sage_ws import DecodeError, SecureMessage
 from sage_ws._core import Connection, decode_message, encode_message
-from sage_ws._core.events import Closing
+from sage_ws._core.events import Closing, Undecodable
 from sage_ws.aio import opening
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "wire.md").read_text("utf-8")
+EXTENDED = PAGE[PAGE.index("## The extended wire") : PAGE.index("## HTTP")]
 BLOCKS = dict(re.findall(r"^```text title=\"([^\"]+)\"\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 FIELDS = ("id", "context_id", "task_id", "payload", "did", "signature", "metadata", "role")
+KINDS = ["request", "response", "cancel", "credit", "goaway"]
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "extended.json").read_text("utf-8"))
 MESSAGE = SecureMessage(payload=b"hello", did="did:sage:me", id="m-1", task_id="t-1")
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(heading: str, page: str = PAGE) -> list[list[str]]:
     """The cells of all tables below this heading row, without their marks of code."""
     found: list[list[str]] = []
-    for table in re.findall(rf"^\| {re.escape(heading)} \|\n\| ---.*\n((?:\| .*\n)+)", PAGE, re.MULTILINE):
+    for table in re.findall(rf"^\| {re.escape(heading)} \|\n\| ---.*\n((?:\| .*\n)+)", page, re.MULTILINE):
         found += [
             [cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in table.splitlines()
         ]
@@ -128,7 +133,7 @@ def test_what_is_accepted(text: str, field: str, value: str) -> None:
     assert fields[field] == ast.literal_eval(value)
 
 
-@pytest.mark.parametrize(("text", "error"), rows("text | error"))
+@pytest.mark.parametrize(("text", "error"), rows("text | error", PAGE.replace(EXTENDED, "")))
 def test_what_is_refused(text: str, error: str) -> None:
     with pytest.raises(DecodeError) as raised:
         decode_message(given(text))
@@ -146,6 +151,70 @@ def test_keys_stand_in_the_order_of_the_tables() -> None:
     written = encode_message(**full).decode()
     assert [name for name in re.findall(r'"(\w+)":', written) if name != "a"] == tables[0] == list(FIELDS)
     assert tables[1] == ["success", "message_id", "task_id", "data", "error"]
+
+
+# ── the extended wire ───────────────────────────────────────────────────────────────────
+def refused(subprotocol: str, payload: bytes, opcode: int = 2) -> DecodeError:
+    """What a client says to a message."""
+    client = Connection("client", subprotocol=subprotocol)
+    (event,) = client.receive_data(bytes([0x80 | opcode, len(payload)]) + payload)
+    assert isinstance(event, Undecodable)
+    return event.error
+
+
+@pytest.mark.parametrize(("text", "error"), rows("text | error", EXTENDED))
+def test_what_is_refused_in_extended_json(text: str, error: str) -> None:
+    assert str(refused("sage.1.json", given(text))) == error
+
+
+@pytest.mark.parametrize(("data", "error"), rows("CBOR | error"))
+def test_what_is_refused_in_cbor(data: str, error: str) -> None:
+    assert str(refused("sage.1.cbor", bytes.fromhex(data))) == error
+
+
+def test_text_where_cbor_is_wanted() -> None:
+    (told,) = re.findall(r"A TEXT message is `(.*)`\.", PAGE)
+    assert str(refused("sage.1.cbor", b"{}", opcode=1)) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "in_json", "in_cbor", "kinds"), rows("field | number | in JSON | in CBOR | stands in")
+)
+def test_a_field_of_the_extended_wire(name: str, number: str, in_json: str, in_cbor: str, kinds: str) -> None:
+    value: Any = {"bool": "x", "bytes": 1, "unsigned": "x"}.get(in_cbor, True)
+    expected = {"unsigned": "an integer", "text": "a string", "map of text by text": "a map of strings"}
+    in_the_text = expected.get(in_cbor, in_cbor.replace("bool", "a bool"))
+    error = refused("sage.1.cbor", cbor2.dumps({0: 0, int(number): value}))
+    assert error.field == name
+    assert str(error).startswith(f"{name}: expected {in_the_text}")
+    error = refused("sage.1.json", json.dumps({"kind": "request", name: [1]}).encode())
+    assert error.field == name
+    base = {"base64": "a base64 string", "number": "an integer", "object of strings": "an object of strings"}
+    assert str(error).startswith(f"{name}: expected {base.get(in_json, f'a {in_json}')}")
+    found = {case["fields"]["kind"] for case in VECTORS["messages"] if name in case["fields"]}
+    assert found == (set(KINDS) if kinds == "every message" else set(kinds.split(", ")))
+
+
+def test_the_fields_stand_in_the_order_of_their_numbers() -> None:
+    numbers = [int(row[1]) for row in rows("field | number | in JSON | in CBOR | stands in")]
+    assert numbers == list(range(17))
+
+
+def test_the_kinds_of_the_extended_wire() -> None:
+    assert [(row[0], int(row[1])) for row in rows("kind | number | what it says")] == [
+        (kind, number) for number, kind in enumerate(KINDS)
+    ]
+    for case in VECTORS["messages"]:
+        assert cbor2.loads(bytes.fromhex(case["cbor"]))[0] == KINDS.index(case["fields"]["kind"])
+
+
+def test_a_request_in_cbor_and_a_part() -> None:
+    client, server = (Connection(role, subprotocol="sage.1.cbor") for role in ("client", "server"))
+    client.send_message(MESSAGE, None, inf, 1.5)
+    header, payload = unmasked(client.data_to_send())
+    assert (header[0], payload) == (0x82, dump("a request in CBOR"))
+    server.send_response(MESSAGE, b"HEL", True)
+    assert server.data_to_send()[2:] == dump("a part of its response in CBOR")
 
 
 # ── opening handshake ───────────────────────────────────────────────────────────────────
