@@ -275,6 +275,29 @@ mod tests {
     }
 
     #[test]
+    fn a_map_of_cbor_has_the_shorter_keys_first() {
+        let expected = b"\xa3\x61b\x61<\x62aa\x60\x62ab\x611";
+        for metadata in [
+            Metadata::from_pairs([("ab", "1"), ("b", "<"), ("aa", "")]),
+            Metadata::from_pairs([("b", "<"), ("aa", ""), ("ab", "1")]),
+            Metadata::from_json(r#""ab":"2","b":"\u003c", "aa":null,"ab":"1""#),
+            Metadata::from_cbor(expected),
+        ] {
+            let mut bytes = Vec::new();
+            metadata.write_cbor(&mut bytes);
+            assert_eq!(bytes, expected);
+            assert_eq!(written(&metadata), r#""aa":"","ab":"1","b":"\u003c""#);
+            assert_eq!(metadata, Metadata::from_cbor(expected).into_owned());
+        }
+        let many: Vec<String> = (10..40).map(|number| number.to_string()).collect();
+        let metadata = Metadata::from_pairs(many.iter().map(|key| (key.as_str(), "")));
+        let mut bytes = Vec::new();
+        metadata.write_cbor(&mut bytes);
+        assert_eq!(bytes[..6], *b"\xb8\x1e\x6210\x60");
+        assert_eq!(pairs(&Metadata::from_cbor(&bytes)).len(), 30);
+    }
+
+    #[test]
     fn merges_and_compares_by_value() {
         let (first, second) = (Metadata::from_json(r#""a":"1""#), Metadata::from_json(r#""b":"\u0032""#));
         let merged = first.clone().merge(second).merge(Metadata::default());
