@@ -71,10 +71,14 @@ pub trait Delivery: MakeBytes {
 /// What was counted since the beginning.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counters {
-    /// Messages and responses encoded.
+    /// What this role sends: a client's messages, a server's responses, each counted by its last part.
     pub sent: u64,
-    /// Requests delivered and answers matched.
+    /// What this role gets: a client's answers, as far as somebody waited; a server's requests.
     pub received: u64,
+    /// The same of the other direction, where a server asks and a client answers.
+    pub back_sent: u64,
+    /// As `received`, of the other direction.
+    pub back_received: u64,
     /// Answers that nobody awaited, or not any more.
     pub late: u64,
     /// Messages that could not be decoded, or lacked what they must have.
@@ -265,7 +269,7 @@ impl<W, R: Random> Connection<W, R> {
         } else if request.payload.is_none() {
             self.refuse(id, task_id, "payload is required");
         } else {
-            self.counters.received += 1;
+            self.count_received(Role::Server, 1);
             to.deliver(Event::Request(request));
         }
     }
@@ -455,8 +459,27 @@ impl<W, R> Connection<W, R> {
 
     /// The answers that were delivered last found nobody: their calls had been given up a moment before.
     pub const fn miss(&mut self, answers: u64) {
-        self.counters.received -= answers;
+        match self.role {
+            Role::Client => self.counters.received -= answers,
+            Role::Server => self.counters.back_received -= answers,
+        }
         self.counters.late += answers;
+    }
+
+    /// Something came that in plain SAGE the role `of` gets.
+    const fn count_received(&mut self, of: Role, count: u64) {
+        match (of, self.role) {
+            (Role::Client, Role::Client) | (Role::Server, Role::Server) => self.counters.received += count,
+            _ => self.counters.back_received += count,
+        }
+    }
+
+    /// Something was encoded that in plain SAGE the role `of` sends.
+    const fn count_sent(&mut self, of: Role) {
+        match (of, self.role) {
+            (Role::Client, Role::Client) | (Role::Server, Role::Server) => self.counters.sent += 1,
+            _ => self.counters.back_sent += 1,
+        }
     }
 
     /// What was counted.

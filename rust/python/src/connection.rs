@@ -345,7 +345,7 @@ impl Connection {
         self.core.miss(1);
     }
 
-    /// What has happened so far: messages sent, received, late, invalid, dropped, and not all understood.
+    /// What has happened so far: messages sent, received, late, invalid, dropped, not all understood.
     fn counters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let counters = self.core.counters();
         let dict = PyDict::new(py);
@@ -355,6 +355,15 @@ impl Connection {
         dict.set_item("invalid", counters.invalid)?;
         dict.set_item("dropped", counters.dropped)?;
         dict.set_item("unknown", counters.unknown)?;
+        Ok(dict)
+    }
+
+    /// What was sent and received against the role: a server's requests, a client's answers to them.
+    fn counters_back<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let counters = self.core.counters();
+        let dict = PyDict::new(py);
+        dict.set_item("sent", counters.back_sent)?;
+        dict.set_item("received", counters.back_received)?;
         Ok(dict)
     }
 

@@ -103,6 +103,11 @@ impl SecureMessage {
 
 #[pymethods]
 impl SecureMessage {
+    /// Whether its sender told how long it waits, or how many parts it takes.
+    pub(crate) const fn has_terms(&self) -> bool {
+        self.terms.is_some()
+    }
+
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&str, &str, &str, &str, &str, &str, &str, &str) = NAMES;

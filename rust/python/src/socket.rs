@@ -332,7 +332,7 @@ impl Socket {
             return Ok(None);
         }
         drop(socket);
-        Self::send(slf, message, deadline).map(Some)
+        Self::send(slf, message, deadline, f64::INFINITY).map(Some)
     }
 
     /// Send a request now if it is alone in flight or much has come together, else with its batch.
@@ -340,6 +340,7 @@ impl Socket {
     /// Args:
     ///     message: the request.
     ///     deadline: when `Connection.expire` gives up on it; infinity for never.
+    ///     remaining: seconds that the peer is told it has; infinity for no limit.
     ///
     /// Returns:
     ///     The future of its answer.
@@ -348,10 +349,15 @@ impl Socket {
     ///     ClosedError: after a close frame was sent or received.
     ///     DuplicateIdError: while another message with this id is in flight.
     ///     MessageTooBigError: over the limit.
+    #[pyo3(
+        signature = (message, deadline, remaining = f64::INFINITY),
+        text_signature = "($self, message, deadline, remaining=...)"
+    )]
     fn send<'py>(
         slf: &Bound<'py, Self>,
         message: &Bound<'py, SecureMessage>,
         deadline: f64,
+        remaining: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let socket = slf.try_borrow()?;
@@ -360,9 +366,8 @@ impl Socket {
         let mut request = value.request(py)?;
         let call = Call { waiter: future.clone().unbind(), id: value.id.clone_ref(py) };
         let mut connection = socket.connection.bind(py).try_borrow_mut()?;
-        if connection.core.extended() && deadline < f64::INFINITY {
-            let now = socket.poller.bind(py).try_borrow()?.time(py)?;
-            request.deadline_ms = deadline_ms(deadline - now);
+        if remaining < f64::INFINITY && connection.core.extended() {
+            request.deadline_ms = deadline_ms(remaining);
         }
         connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);

@@ -77,28 +77,27 @@ async def end(role: Role, request: pytest.FixtureRequest) -> Any:
 
 
 async def test_either_role_asks_and_says_how_long_it_waits(end: End) -> None:
-    end.socket.due = 0.0  # the link looks at deadlines in time
-    future = end.socket.ask(REQUEST)
+    future = end.socket.send(REQUEST, inf, 29.5)
     (asked,) = end.at_the_peer()
     assert asked == REQUEST
-    remaining, credit = asked._terms
-    # The time is read twice: for the deadline, and for what is left of it.
-    assert 29 < remaining <= 30
-    assert credit == 0
+    assert asked._terms == (29.5, 0)
     end.peer_connection.send_response(asked, b"answer")
     end.poll()
     assert (await future).data == b"answer"
     assert end.values == []
 
 
-async def test_without_a_limit_no_time_travels(end: End) -> None:
-    end.socket.send(REQUEST, inf)
-    (asked,) = end.at_the_peer()
-    assert asked._terms is None
+async def test_where_the_caller_says_nothing_no_time_travels(end: End) -> None:
+    end.socket.due = 0.0  # the link looks at deadlines in time
+    end.socket.ask(REQUEST)
+    assert [asked._terms for asked in end.at_the_peer()] == [None]
+    end.connection.forget(REQUEST.id)
+    end.socket.send(REQUEST.replace(id="m-2"), asyncio.get_running_loop().time() + 30)
+    assert [asked._terms for asked in end.at_the_peer()] == [None]
 
 
 async def test_a_deadline_that_is_over(end: End) -> None:
-    end.socket.send(REQUEST, asyncio.get_running_loop().time() - 5)
+    end.socket.send(REQUEST, inf, -5.0)
     (asked,) = end.at_the_peer()
     assert asked._terms == (0.0, 0)
 

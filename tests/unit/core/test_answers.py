@@ -32,7 +32,14 @@ def test_a_message_out(client: Any) -> None:
     assert size == client.connection.buffered == len(WIRE) + 8
     assert client.sent() == [(TEXT, WIRE)]
     assert client.connection.pending == 1
-    assert client.connection.counters() == {"sent": 1, "received": 0, "late": 0, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 0,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 def test_messages_of_every_size(client: Any) -> None:
@@ -61,7 +68,14 @@ def test_an_answer_in(client: Any, opcode: int) -> None:
     assert response == Response(True, "m-1", "task", b"data", "")
     assert client.connection.pending == 0
     assert client.connection.spoken
-    assert client.connection.counters() == {"sent": 1, "received": 1, "late": 0, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 1,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
     # Only once.
     assert _answer(client, encode_response(True, "m-1", "", b"", "")) == []
     assert client.connection.counters()["late"] == 1
@@ -97,7 +111,14 @@ def test_an_answer_to_nobody_is_late(client: Any) -> None:
     client.connection.send_message(MESSAGE, "waiter", inf)
     assert _answer(client, encode_response(True, "m-2", "", b"", "")) == []
     assert _answer(client, b"{}") == []
-    assert client.connection.counters() == {"sent": 1, "received": 0, "late": 2, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 0,
+        "late": 2,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
     assert client.connection.pending == 1
     assert client.connection.spoken
 
@@ -123,7 +144,14 @@ def test_a_wrong_answer_to_somebody(client: Any, wire: bytes, text: str, field: 
     assert error.field == field
     assert client.connection.pending == 0
     assert not client.connection.spoken
-    assert client.connection.counters() == {"sent": 1, "received": 0, "late": 0, "invalid": 1, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 0,
+        "late": 0,
+        "invalid": 1,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -217,14 +245,28 @@ def test_forget(client: Any) -> None:
     assert client.connection.forget("m-1") is False
     assert client.connection.pending == 0
     assert _answer(client, encode_response(True, "m-1", "", b"", "")) == []
-    assert client.connection.counters() == {"sent": 1, "received": 0, "late": 1, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 0,
+        "late": 1,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 def test_an_answer_that_found_nobody_is_late(client: Any) -> None:
     client.connection.send_message(MESSAGE, "waiter", inf)
     assert len(_answer(client, encode_response(True, "m-1", "", b"", ""))) == 1
     client.connection.miss()
-    assert client.connection.counters() == {"sent": 1, "received": 0, "late": 1, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 1,
+        "received": 0,
+        "late": 1,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 def test_expire_in_sending_order(client: Any) -> None:
@@ -308,7 +350,14 @@ def test_a_keepalive_is_a_message_without_payload(client: Any) -> None:
     # Its answer is dropped, once.
     refusal = encode_response(False, name, "", b"", "payload is required")
     assert _answer(client, refusal) == []
-    assert client.connection.counters() == {"sent": 2, "received": 0, "late": 0, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert client.connection.counters() == {
+        "sent": 2,
+        "received": 0,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
     assert client.connection.spoken
     assert _answer(client, refusal) == []
     assert client.connection.counters()["late"] == 1

@@ -338,4 +338,11 @@ def test_what_a_close_frame_of_ours_cuts_off_is_counted(server: Any) -> None:
     sent = server.connection.buffered
     assert server.receive(request, server.frame(TEXT, b"{")) == []
     assert server.connection.send_response(message, b"late") == sent
-    assert server.connection.counters() == {"sent": 0, "received": 1, "late": 0, "invalid": 0, "dropped": 3}
+    assert server.connection.counters() == {
+        "sent": 0,
+        "received": 1,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 3,
+    }

@@ -34,7 +34,14 @@ def test_a_request(server: Any, opcode: int) -> None:
     assert message.metadata is message.metadata
     assert server.sent() == []
     assert server.connection.spoken
-    assert server.connection.counters() == {"sent": 0, "received": 1, "late": 0, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert server.connection.counters() == {
+        "sent": 0,
+        "received": 1,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 def test_several_requests_in_order(server: Any) -> None:
@@ -83,7 +90,14 @@ def test_validation(server: Any, given: bytes, answer: dict[str, Any]) -> None:
     assert server.receive(server.frame(TEXT, given)) == []
     assert _answers(server) == [answer]
     assert server.connection.spoken
-    assert server.connection.counters() == {"sent": 0, "received": 0, "late": 0, "invalid": 1, "unknown": 0, "dropped": 0}
+    assert server.connection.counters() == {
+        "sent": 0,
+        "received": 0,
+        "late": 0,
+        "invalid": 1,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 # ── what cannot be decoded ─────────────────────────────────────────────────────────────
@@ -109,7 +123,14 @@ def test_undecodable(server: Any, opcode: int, given: bytes, text: str, field: s
     assert _answers(server) == [{"success": False, "message_id": "", "error": text}]
     assert not server.connection.spoken
     assert not server.connection.closing
-    assert server.connection.counters() == {"sent": 0, "received": 0, "late": 0, "invalid": 1, "unknown": 0, "dropped": 0}
+    assert server.connection.counters() == {
+        "sent": 0,
+        "received": 0,
+        "late": 0,
+        "invalid": 1,
+        "unknown": 0,
+        "dropped": 0,
+    }
 
 
 def test_the_third_in_a_row_ends_it(server: Any) -> None:
@@ -218,4 +239,11 @@ def test_raw_messages_are_not_read(make_endpoint: Callable[..., Any], role: str)
     assert endpoint.receive(endpoint.frame(TEXT, b"{}"), endpoint.frame(BINARY, WIRE)) == ["{}", WIRE]
     assert endpoint.sent() == []
     assert not endpoint.connection.spoken
-    assert endpoint.connection.counters() == {"sent": 0, "received": 0, "late": 0, "invalid": 0, "unknown": 0, "dropped": 0}
+    assert endpoint.connection.counters() == {
+        "sent": 0,
+        "received": 0,
+        "late": 0,
+        "invalid": 0,
+        "unknown": 0,
+        "dropped": 0,
+    }

@@ -97,6 +97,7 @@ class Connection:
         self._did = ""
         self._spoken = False
         self._sent = self._received = self._late = self._invalid = self._unknown = self._dropped = 0
+        self._back_sent = self._back_received = 0
         self._bytes_in = self._bytes_out = 0
 
     # ── receiving ──────────────────────────────────────────────────────────────────────
@@ -281,13 +282,13 @@ class Connection:
         if kind == extended.RESPONSE:
             self._receive_part(values, received)
         elif self._close_sent:
-            return  # nothing can be answered any more
+            self._dropped += kind == extended.REQUEST  # nothing can be answered any more
         elif kind == extended.REQUEST:
             message_id, context_id, task_id, payload, did, signature, metadata, role = values[
                 extended.ID : extended.SUCCESS
             ]
             if message_id and did and payload:
-                self._received += 1
+                self._count_received(not self._client)
                 terms = extended.terms(values)
                 received.append(
                     received_message(
@@ -311,7 +312,8 @@ class Connection:
         if waiting is None:
             self._late += 1
             return
-        self._received += 1
+        if is_last:
+            self._count_received(self._client)
         error_text = values[extended.ERROR]
         response = received_response(
             values[extended.SUCCESS] and not error_text,
@@ -398,7 +400,7 @@ class Connection:
             raise self._too_big("message", len(payload), message_id)
         self._did = message.did
         self._pending.add(message_id, waiter, deadline, message.task_id)
-        self._sent += 1
+        self._count_sent(self._client)
         return self._write(self._opcode, payload)
 
     def send_response(
@@ -438,7 +440,8 @@ class Connection:
         payload = self._response(success, message_id, task_id, data, error, more)
         if self._is_too_big(payload):
             raise self._too_big("response", len(payload), message.id)
-        self._sent += 1
+        if not more:
+            self._count_sent(not self._client)
         return self._write(self._opcode, payload)
 
     def send_cancel(self, message_id: str) -> int:
@@ -611,11 +614,14 @@ class Connection:
 
     def miss(self) -> None:
         """An answer that was handed out last found nobody: its call had been given up a moment before."""
-        self._received -= 1
+        if self._client:
+            self._received -= 1
+        else:
+            self._back_received -= 1
         self._late += 1
 
     def counters(self) -> dict[str, int]:
-        """What has happened so far: messages sent, received, late, invalid, dropped, and not all understood."""
+        """What has happened so far: messages sent, received, late, invalid, dropped, not all understood."""
         return {
             "sent": self._sent,
             "received": self._received,
@@ -624,6 +630,10 @@ class Connection:
             "dropped": self._dropped,
             "unknown": self._unknown,
         }
+
+    def counters_back(self) -> dict[str, int]:
+        """What was sent and received against the role: a server's requests, a client's answers to them."""
+        return {"sent": self._back_sent, "received": self._back_received}
 
     # ── private ────────────────────────────────────────────────────────────────────────
 
@@ -652,6 +662,18 @@ class Connection:
         self._output.append(payload)
         self._buffered += len(header) + len(payload)
         return self._buffered
+
+    def _count_received(self, of_this_role: bool) -> None:
+        if of_this_role:
+            self._received += 1
+        else:
+            self._back_received += 1
+
+    def _count_sent(self, of_this_role: bool) -> None:
+        if of_this_role:
+            self._sent += 1
+        else:
+            self._back_sent += 1
 
     def _is_too_big(self, payload: bytes) -> bool:
         return self._limit is not None and len(payload) > self._limit

@@ -45,6 +45,7 @@ impl<W, R: Random> Connection<W, R> {
                 self.receive_part(Response { task_id, ..std::mem::take(response) }, to);
             }
             // Nothing can be answered any more.
+            MessageKind::Request if self.closed => self.counters.dropped += 1,
             _ if self.closed => {}
             MessageKind::Request => self.deliver_request(request, to),
             MessageKind::Cancel => to.deliver(Event::Cancel(&request.id)),
@@ -65,7 +66,6 @@ impl<W, R: Random> Connection<W, R> {
                 self.counters.late += 1;
                 return;
             };
-            self.counters.received += 1;
             if response.task_id.is_empty() {
                 response.task_id = Cow::Owned(key.task_id().to_owned());
             }
@@ -75,7 +75,7 @@ impl<W, R: Random> Connection<W, R> {
                 self.counters.late += 1;
                 return;
             };
-            self.counters.received += 1;
+            self.count_received(Role::Client, 1);
             if response.task_id.is_empty() {
                 response.task_id = Cow::Owned(key.task_id().to_owned());
             }

@@ -31,7 +31,7 @@ impl<W, R: Random> Connection<W, R> {
         }
         self.write_request(request)?;
         self.pending.insert(&request.id, &request.task_id, waiter, deadline);
-        self.counters.sent += 1;
+        self.count_sent(Role::Client);
         if *self.did != *request.did {
             self.did = (&*request.did).into();
         }
@@ -72,7 +72,9 @@ impl<W, R: Random> Connection<W, R> {
         }
         let frame = self.encode_response(&response);
         self.finish(&frame).map_err(|(size, limit)| SendError::ResponseTooBig(size, limit))?;
-        self.counters.sent += 1;
+        if !response.more {
+            self.count_sent(Role::Server);
+        }
         Ok(())
     }
 
