@@ -159,30 +159,56 @@ def is_reply(outcome: object) -> TypeGuard[Reply]:
     return outcome is None or isinstance(outcome, (Response, bytes))
 
 
-async def settle(outcome: Outcome, limit: int | None = None) -> Reply:
-    """Wait for what a handler returned: an awaitable, or an async generator whose parts are joined.
+class Sink(Protocol):
+    """Takes the parts of an answer, one after the other, as fast as their consumer does."""
+
+    async def __call__(self, part: bytes) -> None:
+        """Take one."""
+
+    def close(self) -> None:
+        """There are no more."""
+
+
+async def settle(outcome: Outcome, limit: int | None = None, sink: Sink | None = None) -> Reply:
+    """Wait for what a handler returned: an awaitable, or an async generator.
 
     Args:
         outcome: what calling the handler gave.
         limit: bytes that the joined parts may hold; None for no limit.
+        sink: takes a generator's parts as they come; without one they are joined.
 
     Raises:
         MessageTooBigError: the parts hold more than ``limit``.
         TypeError: a part is not bytes.
     """
     if isinstance(outcome, AsyncIterator):
-        parts = bytearray()
         async with aclosing(outcome) if isinstance(outcome, AsyncGenerator) else nullcontext():
-            async for part in outcome:
-                if not isinstance(part, bytes):
-                    raise TypeError(f"a handler's parts must be bytes, not {type(part).__name__}")
-                parts += part
-                if limit is not None and len(parts) > limit:
-                    raise MessageTooBigError(f"response is over max_message_size {limit}")
-        return bytes(parts)
+            if sink is None:
+                return await _joined(outcome, limit)
+            try:
+                async for part in outcome:
+                    await sink(_checked(part))
+            finally:
+                sink.close()
+        return None
     if inspect.isawaitable(outcome):
         return await outcome
     return outcome
+
+
+async def _joined(parts: AsyncIterator[bytes], limit: int | None) -> bytes:
+    joined = bytearray()
+    async for part in parts:
+        joined += _checked(part)
+        if limit is not None and len(joined) > limit:
+            raise MessageTooBigError(f"response is over max_message_size {limit}")
+    return bytes(joined)
+
+
+def _checked(part: object) -> bytes:
+    if not isinstance(part, bytes):
+        raise TypeError(f"a handler's parts must be bytes, not {type(part).__name__}")
+    return part
 
 
 def failure(message: SecureMessage, error: BaseException) -> Response:

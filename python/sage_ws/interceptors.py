@@ -73,5 +73,8 @@ class Intercepted:
         return await self._chain(message)
 
     async def _serve(self, message: SecureMessage) -> Response:
-        arguments = (message, _CALL.get()) if self._takes_call else (message,)
-        return complete(message, await settle(self._handler(*arguments), self._limit))
+        call = _CALL.get()
+        arguments = (message, call) if self._takes_call else (message,)
+        outcome = self._handler(*arguments)
+        sink = getattr(call, "parts", None)  # of a connection's calls
+        return complete(message, await settle(outcome, self._limit, sink))

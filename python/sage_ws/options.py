@@ -94,7 +94,7 @@ class CommonOptions(TypedDict, total=False):
     max_concurrency: int
     max_queue_bytes: int
     compression: Literal["deflate"] | None
-    encoding: Literal["auto", "json", "cbor"]
+    encoding: Literal["auto", "cbor", "json", "plain"]
     busy_poll: Seconds
     link: Literal["auto", "direct", "loop"]
     ssl: _ssl.SSLContext | None
@@ -352,7 +352,9 @@ class CommonSettings:
     max_concurrency: int = _option(64, _count)
     max_queue_bytes: int = _option(4 * 1024 * 1024, _count)
     compression: None = _option(None, _only(None))
-    encoding: Literal["auto", "json"] = _option("auto", _only("auto", "json"))
+    encoding: Literal["auto", "cbor", "json", "plain"] = _option(
+        "auto", _one_of("auto", "cbor", "json", "plain")
+    )
     busy_poll: Seconds = _option(None, _seconds)
     link: Literal["auto", "direct", "loop"] = _option("auto", _one_of("auto", "direct", "loop"))
     ssl: _ssl.SSLContext | None = _option(None, _ssl_context)
@@ -391,7 +393,7 @@ class ClientSettings(CommonSettings):
     wait_for_ready: bool = _option(False, _bool)
     backoff: Callable[[int], float] = _option(full_jitter, _callable)
     max_pending: int = _option(1024, _count)
-    handler: None = _option(None, _only(None))
+    handler: Handler | None = _option(None, _callable_or_none)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -360,7 +360,7 @@ class TestCancellation:
                 # the answer is there, its caller has not run yet: the id goes to another, and he is cancelled
                 answers_came()
                 if not second:
-                    second.append(link.send(message(b"two", id="m-1"), float("inf")))
+                    second.append(link.put(message(b"two", id="m-1"), float("inf")))
                     first.cancel()
 
             monkeypatch.setattr(client, "_answers_came", taking_over)
@@ -975,6 +975,11 @@ async def test_stats_add_up(lying_server: Any) -> None:
         "lost": 0,
         "reconnects": 0,
         "retries": 0,
+        "unknown": 0,
+        "served": 0,
+        "dropped": 0,
+        "stopped": 0,
+        "expired": 0,
     }
     # what passed stays counted when the connection is gone
     assert (after["sent"], after["answered"]) == (10, 10)

@@ -159,16 +159,28 @@ class TestFirstDial:
         assert {"Authorization: Bearer canary-t", "Origin: https://a.example"} <= set(lines)
         assert f"Host: 127.0.0.1:{server.port}" in lines
 
-    async def test_no_extension_and_no_subprotocol_is_offered(self, lying_server: Any) -> None:
+    @pytest.mark.parametrize(
+        ("encoding", "offered"),
+        [
+            ("auto", b"\r\nsec-websocket-protocol: sage.1.cbor, sage.1.json\r\n"),
+            ("cbor", b"\r\nsec-websocket-protocol: sage.1.cbor\r\n"),
+            ("json", b"\r\nsec-websocket-protocol: sage.1.json\r\n"),
+            ("plain", b""),
+        ],
+    )
+    async def test_no_extension_is_offered_and_the_subprotocols_of_its_encoding(
+        self, lying_server: Any, encoding: Any, offered: bytes
+    ) -> None:
         heads: list[bytes] = []
 
         async def keep(peer: Any) -> None:
             heads.append(peer.head.lower())
             await echo(peer)
 
-        async with lying_server(keep) as server, connect(server.url):
+        async with lying_server(keep) as server, connect(server.url, encoding=encoding):
             pass
-        assert b"sec-websocket-protocol" not in heads[0]
+        assert (offered or b"\r\n") in heads[0]
+        assert (b"sec-websocket-protocol" in heads[0]) is bool(offered)
         assert b"sec-websocket-extensions" not in heads[0]
 
 

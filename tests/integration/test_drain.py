@@ -97,7 +97,7 @@ class TestDrain:
     ) -> None:
         slow = Slow()
         server = await serve(slow)
-        client = await connect(f"ws://127.0.0.1:{server.port}", reconnect=False)
+        client = await connect(f"ws://127.0.0.1:{server.port}", reconnect=False, encoding="plain")
         first = asyncio.create_task(client.send(message(id="first")))
         await eventually(lambda: server.stats()["pending"] == 1)
         draining = asyncio.create_task(server.drain())

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads anothe
 # Its connections have small buffers in the kernel: what a peer does not take waits with us.
 PROGRAM = """
 import asyncio, json, resource, signal, socket, sys
-import sage_ws.aio.serving as serving
+import sage_ws.aio.answering as answering
 from sage_ws import serve
 
 if os.environ.get("SAGE_WS_TEST_LOOP") == "uvloop":
@@ -161,7 +161,7 @@ class TestStalledReaders:
         """Each asks for 40 MB, again and again, and takes nothing, until it is cut."""
         program = await flooded(
             f"{{'max_queue_bytes': {self.QUEUE}, 'max_concurrency': {self.AT_ONCE}, 'write_timeout': 2}}",
-            f"serving.UNSENT_LIMIT = {self.UNSENT}",
+            f"answering.UNSENT_LIMIT = {self.UNSENT}",
         )
         wire = 4 * self.ANSWER // 3 + 200
         cap = self.QUEUE + self.UNSENT + self.AT_ONCE * wire + self.BESIDE

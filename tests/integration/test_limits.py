@@ -11,7 +11,7 @@ import pytest
 
 from sage_ws import ConnectionLostError, SecureMessage, connect, serve
 from sage_ws._core import has_poller
-from sage_ws.aio.serving import MESSAGE_OVERHEAD, UNSENT_LIMIT
+from sage_ws.aio.answering import MESSAGE_OVERHEAD, UNSENT_LIMIT
 
 LINKS = ("direct", "loop") if has_poller else ("loop",)
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
@@ -347,7 +347,7 @@ class TestMessageSize:
     async def test_the_default_is_sixteen_mebibytes(self) -> None:
         async with serve(lambda one: b"%d" % len(one.payload)) as server:
             url = f"ws://127.0.0.1:{server.port}"
-            async with connect(url, max_message_size=None) as client:
+            async with connect(url, max_message_size=None, encoding="plain") as client:
                 fits = 16 * 1024 * 1024 * 3 // 4 - 1000
                 assert (await client.send(message(b"x" * fits))).data == b"%d" % fits
                 with pytest.raises(ConnectionLostError):

@@ -249,7 +249,7 @@ class TestKeepalive:
         called: list[SecureMessage] = []
         async with serve(called.append) as server:  # type: ignore[arg-type]
             url = f"ws://127.0.0.1:{server.port}"
-            async with connect(url, keepalive_interval=0.02, ping_interval=None) as client:
+            async with connect(url, keepalive_interval=0.02, ping_interval=None, encoding="plain") as client:
                 await client.send(message())
                 await eventually(lambda: server.stats()["invalid"] >= 3)
                 assert len(called) == 1
@@ -268,7 +268,7 @@ class TestKeepalive:
 
     async def test_a_client_of_ours_takes_no_notice(self, eventually: Any) -> None:
         async with serve(lambda one: None, keepalive_interval=0.02, ping_interval=None) as server:
-            async with connect(f"ws://127.0.0.1:{server.port}") as client:
+            async with connect(f"ws://127.0.0.1:{server.port}", encoding="plain") as client:
                 await client.send(message())
                 heard = client.stats()["bytes_in"]
                 await eventually(lambda: client.stats()["bytes_in"] > heard + 60)

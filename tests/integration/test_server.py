@@ -402,7 +402,11 @@ class TestAuthorize:
             async with connect(url, headers={"Authorization": "Bearer canary-a"}) as client:
                 assert (await client.send(message())).data == b"alice"
                 (link,) = server.connections
-                assert (link.identity, link.subprotocol, link.closed) == ("alice", None, False)
+                assert (link.identity, link.subprotocol, link.closed) == (
+                    "alice",
+                    "sage.1.cbor",
+                    False,
+                )
             async with connect(url) as client:
                 assert (await client.send(message())).data == b"None"
         request = seen[0]
@@ -563,14 +567,20 @@ class TestAuthorize:
                 await server.send("alice", message(id="m-1"))
             assert raised.value.message_id == "m-1"
             async with (
-                connect(f"ws://127.0.0.1:{server.port}", headers={"X-Who": "alice"}) as client,
+                connect(
+                    f"ws://127.0.0.1:{server.port}", headers={"X-Who": "alice"}, encoding="plain"
+                ) as client,
                 raw_client(server.port, headers={"X-Who": "bob"}),
             ):
                 assert client.is_connected
-                with pytest.raises(NotSentError, match="the peer speaks plain SAGE") as raised:
+                with pytest.raises(
+                    NotSentError, match="no connection of this identity takes requests"
+                ) as raised:
                     await server.send("alice", message(id="m-2"))
                 assert raised.value.message_id == "m-2"
                 link, _ = server.connections
+                with pytest.raises(NotSentError, match="the peer speaks plain SAGE"):
+                    await link.send(message())
                 await link.close()
                 assert link.closed
                 with pytest.raises(ClosedError, match="has ended"):
@@ -770,6 +780,10 @@ async def test_stats_add_up_and_outlive_connections(raw_client: Any, eventually:
         "invalid": 1,
         "dropped": 0,
         "duplicates": 0,
+        "asked": 0,
+        "stopped": 0,
+        "expired": 0,
+        "unknown": 0,
     }
     assert after == {**during, "connections": 0, "lost": 1}  # the peer above just leaves
 

@@ -334,7 +334,7 @@ async def test_memory_answers_as_a_server_does() -> None:
     replies[2] = Response(True, "", "else")
     in_memory = await run(MemoryTransport(RecordingHandler(replies), max_message_size=400))
     async with serve(RecordingHandler(replies), max_message_size=400) as server:
-        by_socket = await run(Client(f"ws://127.0.0.1:{server.port}/ws"))
+        by_socket = await run(Client(f"ws://127.0.0.1:{server.port}/ws", encoding="plain"))
     assert in_memory == by_socket
     assert in_memory[6] == Response(False, "m-6", "t-1", b"", "internal error")
     assert in_memory[-1] == Response(False, "m-b", "", b"", "payload is required")

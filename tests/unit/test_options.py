@@ -331,6 +331,20 @@ def test_the_link_is_one_of_three() -> None:
         parse("link", None)
 
 
+def test_the_encoding_is_one_of_four() -> None:
+    for value in ("auto", "cbor", "json", "plain"):
+        assert parse("encoding", value) == value
+    for value in (None, "JSON"):
+        with pytest.raises(ValueError, match=r"^encoding must be auto, cbor, json or plain, not "):
+            parse("encoding", value)
+
+
+def test_a_clients_handler_is_callable() -> None:
+    assert ClientSettings.parse({"handler": print}, "Client").handler is print
+    with pytest.raises(TypeError, match=r"^handler must be callable, not int$"):
+        ClientSettings.parse({"handler": 5}, "Client")
+
+
 def test_interceptors_are_a_collection_of_functions() -> None:
     for value in ((), [], [print], (print,)):
         assert parse("interceptors", value) == value
@@ -355,8 +369,6 @@ def test_dedupe_is_a_store() -> None:
 UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
     # option, what it takes, what it does not take yet
     ("compression", [None], ["deflate", False]),
-    ("encoding", ["auto", "json"], ["cbor", None, "JSON"]),
-    ("handler", [None], [print]),
 ]
 
 

@@ -163,12 +163,14 @@ class ServerOpening(asyncio.Protocol):
             self.refuse(Refusal(500, "internal error"))
 
     def _open(self, request: RequestHead, received: ReceivedRequest, identity: str | None) -> None:
-        answer = opening.accept(request)
+        known = opening.SUBPROTOCOLS[self._server.settings.encoding]
+        subprotocol = opening.choose_subprotocol(request, known) if known else None
+        answer = opening.accept(request, subprotocol)
         transport = self._leave()
         if transport is None or transport.is_closing():
             self._server.abandoned += transport is not None
             return
-        link = self._server._opened(received, identity)
+        link = self._server._opened(received, identity, subprotocol)
         self._server.openings.discard(self)
         if len(self._late) > opening.MAX_HEAD:
             transport.resume_reading()

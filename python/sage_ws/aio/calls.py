@@ -1,8 +1,4 @@
-"""The client's end of one connection: messages out with their waiters, answers back to exactly those.
-
-Correlation itself is the core's; here an answer wakes its caller, and the end of the connection ends
-every call with the error that says how far it came.
-"""
+"""The client's end of one connection: as a client asks, and as it answers where it has a handler."""
 
 from __future__ import annotations
 
@@ -12,33 +8,53 @@ from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from sage_ws._core import Connection as CoreConnection
-from sage_ws.aio.link import FLUSH_AT, Link, Loss
-from sage_ws.errors import ConnectionLostError, MaybeDeliveredError, ReadTimeoutError, WriteTimeoutError
+from sage_ws._core.events import GoAway
+from sage_ws.aio.answering import Answering
+from sage_ws.aio.link import Loss
 from sage_ws.message import Response, SecureMessage
-from sage_ws.options import ClientSettings
+from sage_ws.options import UNSET, ClientSettings, Seconds, Unset
 
 if TYPE_CHECKING:
     from sage_ws.aio.client import Client
+    from sage_ws.aio.workers import Workers
 
 Ask: TypeAlias = Callable[[SecureMessage], "asyncio.Future[Response] | None"]
 """Sends a message that nothing stands in the way of; None where it does not."""
 
 
-class ClientLink(Link):
+class ClientLink(Answering):
     """An open connection of a client.
 
     Args:
         client: told of room, and of the end.
         settings: the client's options.
         loop: the running loop.
+        workers: run the client's handler; None where it has none.
+        subprotocol: what the server chose; None for plain SAGE JSON.
     """
 
-    __slots__ = ("_client", "_read_timeout", "asking")
+    __slots__ = ("_client", "_read_timeout", "asking", "is_leaving", "subprotocol")
 
-    def __init__(self, client: Client, settings: ClientSettings, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(CoreConnection("client", max_message_size=settings.max_message_size), settings, loop)
+    identity = None
+    request = None
+
+    def __init__(
+        self,
+        client: Client,
+        settings: ClientSettings,
+        loop: asyncio.AbstractEventLoop,
+        workers: Workers | None,
+        subprotocol: str | None,
+    ) -> None:
+        connection = CoreConnection(
+            "client", max_message_size=settings.max_message_size, subprotocol=subprotocol
+        )
+        super().__init__(connection, settings, loop)
+        self._serve_by(client, workers)
         self._client = client
+        self.subprotocol = subprotocol
         self.asking: Ask = self._ask
+        self.is_leaving = False
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout
 
     def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
@@ -47,6 +63,8 @@ class ClientLink(Link):
         if self.socket is not None:
             self.socket.limit(self._client._settings.max_pending, self._read_timeout)
             self.asking = self.socket.ask if self._settings.busy_poll is None else self._ask_awake
+            if self._workers is not None:
+                self._workers.serve(self.socket, self._settings.max_concurrency)
 
     def _ask_awake(self, message: SecureMessage) -> asyncio.Future[Response] | None:
         """With ``busy_poll``: the answer shall not find the process asleep."""
@@ -63,33 +81,19 @@ class ClientLink(Link):
             or type(message) is not SecureMessage
         ):
             return None
-        return self.send(message, self.read_deadline())
+        return self.put(message, self.read_deadline())
+
+    def _peer_name(self) -> str:
+        return str(self._client._address)
 
     def read_deadline(self) -> float:
         """Loop time until which an answer to a message that leaves now is awaited."""
         return self._time() + self._read_timeout
 
-    def send(self, message: SecureMessage, deadline: float) -> asyncio.Future[Response]:
-        """Queue a message; alone in flight it leaves at once, else with its batch.
-
-        Returns:
-            The future of its answer.
-
-        Raises:
-            DuplicateIdError, MessageTooBigError, ClosedError: refused; nothing was queued.
-        """
-        if deadline < self._due:
-            self.arm(deadline)
-        if self.socket is not None:
-            return cast("asyncio.Future[Response]", self.socket.send(message, deadline))
-        waiter: asyncio.Future[Response] = self._loop.create_future()
-        connection = self.connection
-        buffered = connection.send_message(message, waiter, deadline)
-        if buffered >= FLUSH_AT or connection.pending == 1:
-            self.flush()
-        elif not self._batch_flush:
-            self.flush_soon()
-        return waiter
+    @property
+    def read_timeout(self) -> float:
+        """Seconds for which an answer is awaited where its caller says nothing; infinity for no limit."""
+        return self._read_timeout
 
     def _take(self, values: list[Any] | None) -> None:
         for value in values or ():
@@ -103,25 +107,32 @@ class ClientLink(Link):
                     waiter.set_result(answer)
                 else:
                     waiter.set_exception(answer)
+            elif type(value) is SecureMessage:
+                self._admit(value)
             else:
                 self._event(value)
+        if self.is_leaving:
+            self._client._part_with(self)
         self._client._answers_came()
 
-    def _watch_calls(self, now: float) -> float:
-        connection = self.connection
-        if connection.earliest <= now:
-            for waiter, message_id in connection.expire(now):
-                if not waiter.done():
-                    waiter.set_exception(ReadTimeoutError("no answer came in time", message_id=message_id))
-            self._client._answers_came()
-        # deadlines that lie close together share a scan: one every 5 ms at most
-        return max(connection.earliest, now + 0.005)
+    def _event(self, event: object) -> None:
+        if isinstance(event, GoAway):
+            self._client._told_to_leave(self, event.reason)
+        else:
+            super()._event(event)
+
+    def _drops(self, message: SecureMessage) -> bool:
+        return False  # who drains waits for its own answers, and the server for these
+
+    def _is_watched(self) -> bool:
+        return self.is_leaving or self._client._watches_answers()
+
+    def _calls_ended(self) -> None:
+        self._client._answers_came()
 
     def _unblocked(self) -> None:
+        super()._unblocked()
         self._client._answers_came()
-
-    def _peer_name(self) -> str:
-        return str(self._client._address)
 
     def _closes_first(self) -> bool:
         return False
@@ -131,15 +142,31 @@ class ClientLink(Link):
         self._end(Loss(text))
 
     def _ended(self, loss: Loss) -> None:
-        for waiter, message_id in self.connection.abandon():
-            if not waiter.done():
-                waiter.set_exception(_error_of(loss, message_id))
+        self._end_calls(loss)
+        self._end_requests()
         self._client._link_ended(self, loss)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: the client lets go of the link."""
         super().connection_lost(exc)
         self._client._link_gone(self)
+
+    # ── what a client's handler knows as ``call.connection`` ──────────────────────────
+
+    async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:
+        """Ask the server back: what `Client.send` does."""
+        return await self._client.send(message, timeout=timeout)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, or is about to."""
+        return self._ended_by is not None or self.connection.closing
+
+    async def close(self) -> None:
+        """Close the connection with 1000, after `close_timeout` at most; the client may dial again."""
+        self._client._closed_by_handler(self)
+        self.begin_close()
+        await self.wait_closed()
 
     def counters(self) -> dict[str, int]:
         """What passed over this link, under the names of `Client.stats`."""
@@ -149,12 +176,8 @@ class ClientLink(Link):
             "answered": counts["received"],
             "late": counts["late"],
             "invalid": counts["invalid"],
+            "unknown": counts["unknown"],
+            "served": self.connection.counters_back()["sent"],
             "bytes_in": self.connection.bytes_in,
             "bytes_out": self.connection.bytes_out,
         }
-
-
-def _error_of(loss: Loss, message_id: str) -> MaybeDeliveredError:
-    if loss.stalled:
-        return WriteTimeoutError(loss.text, message_id=message_id)
-    return ConnectionLostError(loss.text, code=loss.code, reason=loss.reason, message_id=message_id)

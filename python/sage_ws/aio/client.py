@@ -15,7 +15,8 @@ import asyncio
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from dataclasses import replace
 from math import inf
 from time import perf_counter
@@ -23,14 +24,18 @@ from typing import Any, Self, Unpack
 
 from sage_ws.aio.calls import Ask, ClientLink
 from sage_ws.aio.changes import Changes
+from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.link import Loss, wants_direct
 from sage_ws.aio.opening import check_headers
 from sage_ws.aio.repeating import send_repeatedly, whole_time
 from sage_ws.aio.state import State, moved
+from sage_ws.aio.streaming import stream_of
 from sage_ws.aio.turns import Turns
-from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError
+from sage_ws.aio.workers import Workers
+from sage_ws.errors import ClosedError, DialError, DialTimeoutError, QueueTimeoutError, peer_text
+from sage_ws.handler import takes_call
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientOptions, ClientSettings, Seconds, Unset, check_timeout
@@ -86,11 +91,16 @@ class Client:
         self._changes = Changes()
         self._closing: asyncio.Task[None] | None = None
         self._totals: dict[str, int] = dict.fromkeys(
-            ("sent", "answered", "late", "invalid", "bytes_in", "bytes_out"), 0
+            ("sent", "answered", "late", "invalid", "unknown", "served", "bytes_in", "bytes_out"), 0
         )
         self._counts: dict[str, int] = dict.fromkeys(
             ("failed", "cancelled", "dials", "lost", "reconnects", "retries"), 0
         )
+        handler = self._settings.handler
+        self._takes_call = handler is not None and takes_call(handler)
+        self._workers: Workers | None = None
+        self._moving: asyncio.Task[None] | None = None
+        self.dropped = self.stopped = self.expired = 0
 
     # ── what it is ────────────────────────────────────────────────────────────────────
 
@@ -110,17 +120,35 @@ class Client:
         Returns:
             ``pending`` (calls awaiting an answer), ``queued`` (calls that wait to leave), ``sent``,
             ``answered``, ``late`` (answers nobody waits for any more), ``invalid`` (answers that could not
-            be decoded), ``failed`` (calls ended by an error), ``cancelled`` (calls whose caller gave up),
-            ``dials``, ``lost`` (connections that ended though nobody closed them here), ``reconnects``,
-            ``retries`` (messages sent again by ``idempotent``), ``bytes_in``, ``bytes_out``.
+            be decoded), ``unknown`` (messages of a later version, of which something was ignored), ``failed``
+            (calls ended by an error), ``cancelled`` (calls whose caller gave up), ``dials``, ``lost``
+            (connections that ended though nobody closed them here), ``reconnects``, ``retries`` (messages
+            sent again by ``idempotent``), ``bytes_in``, ``bytes_out``. Of requests that the server sends to
+            ``handler``: ``served`` (answered), ``dropped`` (whose connection was gone), ``stopped`` (whose
+            caller gave up), ``expired`` (past their deadline).
         """
-        link = self._link
         totals = dict(self._totals)
-        for one in self._ending if link is None else {link, *self._ending}:
-            for name, count in one.counters().items():
+        for link in self._links:
+            for name, count in link.counters().items():
                 totals[name] += count
-        pending = 0 if link is None else link.connection.pending
-        return {"pending": pending, "queued": len(self._turns.line), **totals, **self._counts}
+        return {
+            "pending": self._pending,
+            "queued": len(self._turns.line),
+            **totals,
+            **self._counts,
+            "dropped": self.dropped,
+            "stopped": self.stopped,
+            "expired": self.expired,
+        }
+
+    @property
+    def _links(self) -> set[ClientLink]:
+        """The open connection, and those that are about to end."""
+        return self._ending if self._link is None else {self._link, *self._ending}
+
+    @property
+    def _pending(self) -> int:
+        return sum(link.connection.pending for link in self._links)
 
     def __repr__(self) -> str:
         return f"<sage_ws.Client {self._address} {self._state.name}>"
@@ -259,9 +287,14 @@ class Client:
         self._was_connected = False
         self._turns.fail(error)
 
-    def _make_link(self) -> ClientLink:
+    def _make_link(self, subprotocol: str | None) -> ClientLink:
         assert self._loop is not None
-        return ClientLink(self, self._settings, self._loop)
+        settings = self._settings
+        if settings.handler is not None and self._workers is None:
+            self._workers = Workers(
+                settings.handler, self._takes_call, settings.max_message_size, self._loop, copy_context()
+            )
+        return ClientLink(self, settings, self._loop, self._workers, subprotocol)
 
     def _opened(self, link: ClientLink) -> None:
         if self._was_connected:
@@ -304,7 +337,7 @@ class Client:
         if idempotent or self._settings.interceptors:
             return await self._send_around(message, timeout, idempotent)
         link, waiter = self._link, None
-        if timeout is UNSET:
+        if timeout is UNSET and not Seen.any:
             try:
                 waiter = self._ask(message)
             except Exception:
@@ -320,9 +353,9 @@ class Client:
 
     async def _send_slowly(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
         """Send what something stands in the way of, or what has a time of its own."""
-        link, deadline = await self._leave(message, timeout)
+        link, deadline, remaining = await self._leave(message, timeout)
         try:
-            waiter = link.send(message, deadline)
+            waiter = link.put(message, deadline, remaining)
         except Exception:
             self._refused(message)
             raise
@@ -344,7 +377,7 @@ class Client:
             self._counts["failed"] += 1
         elif waiter.cancelled() and link is not None:
             # else it was answered a moment ago, and the id may be another call's now
-            link.connection.forget(message.id)
+            link.forget(message.id)
             self._counts["cancelled"] += 1
             self._changed()
 
@@ -388,14 +421,21 @@ class Client:
         link, turns = self._link, self._turns
         is_free = link is not None and self._state is _OPEN and not turns.line and not turns.granted
         self._ask = link.asking if link is not None and is_free else _no_way
-        if link is not None:  # answers make room, or end a drain: both want to hear of them
-            link.connection.watched = bool(turns.line) or self._state is State.DRAINING
+        if link is not None:
+            link.connection.watched = self._watches_answers() or link.has_waiting
 
-    async def _leave(self, message: SecureMessage, timeout: Seconds | Unset) -> tuple[ClientLink, float]:
+    def _watches_answers(self) -> bool:
+        """Whether answers make room for somebody, or end a drain: both want to hear of them."""
+        return bool(self._turns.line) or self._state is State.DRAINING
+
+    async def _leave(
+        self, message: SecureMessage, timeout: Seconds | Unset
+    ) -> tuple[ClientLink, float, float]:
         """The slow way out: wait for a connection and a place on it.
 
         Returns:
-            The link to send on, and the loop time until which the answer is awaited.
+            The link to send on, the loop time until which the answer is awaited, and the seconds that
+            the peer is told of: infinity where the caller said nothing.
         """
         check_timeout(timeout)
         _check_message(message)
@@ -406,6 +446,8 @@ class Client:
             error.message_id = message.id
             raise
         assert self._loop is not None
+        if Seen.any:
+            timeout = within(timeout, self._loop.time())
         if timeout is UNSET:
             leave_by = self._leave_by()
         else:
@@ -435,8 +477,15 @@ class Client:
             front = True  # lost between the grant and this step: first in the line for the next connection
         self._choose_way()
         if timeout is UNSET:
-            return link, link.read_deadline()
-        return link, inf if leave_by is None else leave_by
+            return link, link.read_deadline(), inf
+        if leave_by is None:
+            return link, inf, inf
+        remaining = leave_by - self._loop.time()
+        if remaining <= 0:  # the deadline of the call that is being served has passed
+            self._changed()
+            self._counts["failed"] += 1
+            raise QueueTimeoutError("its time was over before the message could leave", message_id=message.id)
+        return link, leave_by, remaining
 
     def _has_room(self, link: ClientLink) -> bool:
         return not link.blocked and link.connection.pending + self._turns.granted < self._settings.max_pending
@@ -464,23 +513,22 @@ class Client:
     def stream(
         self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
     ) -> AbstractAsyncContextManager[AsyncIterator[Response]]:
-        """Send a message and iterate over its answer's parts.
+        """Send a message and iterate over its answer's parts as they come.
 
-        A peer without streams joins its parts into one answer, which is what a plain SAGE peer does: the
-        iterator then yields that one.
+        A handler that answers once is one part, and so is what a peer without streams, a plain SAGE one,
+        joins its parts into. An error is the last part, an unsuccessful Response, behind those before it.
+        Leaving the block early stops the handler at the far end; a consumer that is slow pauses it, and
+        holds up no other call.
+
+        Args:
+            message: what to send; its id must not be in flight already.
+            timeout: seconds for all of it, dialling included; None for no limit. Not given: ``dial_timeout``
+                to leave, then ``read_timeout`` for each part.
 
         Raises:
-            The same as `send`, when the iteration starts.
+            The same as `send`, when the iteration starts or goes on.
         """
-
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[AsyncIterator[Response]]:
-            async def parts() -> AsyncIterator[Response]:
-                yield await self.send(message, timeout=timeout)
-
-            yield parts()
-
-        return opened()
+        return stream_of(self, message, timeout)
 
     async def ping(self) -> float:
         """Measure one round trip by a WebSocket ping (RFC 6455 §5.5.2), dialling if needed.
@@ -507,6 +555,88 @@ class Client:
         """Answers made room, or the peer takes bytes again."""
         if self._turns.line or self._changes:
             self._changed()
+
+    def _link_finished(self, link: ClientLink) -> None:
+        """The last request that the server sent on a link has been answered."""
+        if link.is_leaving:
+            self._part_with(link)
+        self._answers_came()
+
+    @property
+    def draining(self) -> bool:
+        """Whether `drain` or `close` was called."""
+        return self._is_ending
+
+    # ── moving to another connection ──────────────────────────────────────────────────
+
+    def _told_to_leave(self, link: ClientLink, reason: str) -> None:
+        """The server will close this connection: leave it, now or when another is open beside it."""
+        if link is not self._link or self._state is not State.OPEN or self._moving is not None:
+            return
+        why = f": {peer_text(reason)}" if reason else ""
+        logger.info("%s is going away%s", self._address, why)
+        if self._settings.reconnect and (link.connection.pending or link.unfinished):
+            assert self._loop is not None
+            self._moving = self._loop.create_task(self._move_from(link), name="sage_ws move")
+            return
+        self._replace(link, f"the server is going away{why}")
+        self._part_with(link)
+
+    def _replace(self, link: ClientLink, why: str) -> None:
+        """Send no more on the open connection, and dial another, unless that is not wanted."""
+        self._leave_link(link)
+        if self._settings.reconnect:
+            self._move(State.WAITING)
+            self._dial_if_needed()
+        else:
+            self._stay_closed(Loss(why))
+
+    def _closed_by_handler(self, link: ClientLink) -> None:
+        """The client's handler closes the connection that its request came by."""
+        if link is self._link and self._state is State.OPEN:
+            self._replace(link, "the client's handler closed the connection")
+
+    def _leave_link(self, link: ClientLink) -> None:
+        """Send no more on a connection, and close it when nothing is under way there."""
+        self._ending.add(link)
+        if self._link is link:
+            self._link = None
+        link.is_leaving = True
+        link.watch_answers()
+
+    async def _move_from(self, old: ClientLink) -> None:
+        """Dial until another connection is open; until then calls go on by the old one."""
+        try:
+            attempt = 0
+            while True:
+                await asyncio.sleep(self._settings.backoff(attempt))
+                attempt += 1
+                if self._link is not old:  # lost meanwhile: whoever was told of that dials
+                    return
+                self._counts["dials"] += 1
+                try:
+                    link = await dial(self._address, self._settings, self._make_link)
+                except DialError as error:
+                    logger.info("dial to %s failed: %s", self._address, error)
+                    if not can_heal(error):
+                        return
+                    continue
+                if self._link is not old or self._is_ending or link.ended is not None:
+                    link.cut(Loss("this connection is not needed any more"))
+                    return
+                self._leave_link(old)
+                self._opened(link)
+                self._part_with(old)
+                return
+        except Exception:
+            logger.exception("dialling another connection failed")
+        finally:
+            self._moving = None
+
+    def _part_with(self, link: ClientLink) -> None:
+        """Close a connection that was left, when nothing is under way on it any more."""
+        if not link.connection.pending and not link.unfinished and link.ended is None:
+            link.begin_close()
 
     def _changed(self) -> None:
         """Something that a queued call, `drain` or `wait_closed` waits for may have happened."""
@@ -572,13 +702,11 @@ class Client:
                 self._turns.fail(ClosedError("the client is draining"))
             if self._dialing is not None:
                 self._dialing.cancel()
+            if self._moving is not None:
+                self._moving.cancel()
         try:
             async with asyncio.timeout(timeout):
-                while (
-                    self._turns.line
-                    or self._turns.granted
-                    or (self._link is not None and self._link.connection.pending)
-                ):
+                while self._turns.line or self._turns.granted or self._pending:
                     await self._changes.next()
         except TimeoutError:
             logger.warning("drain: calls were still unanswered after %s s", timeout)
@@ -599,7 +727,7 @@ class Client:
             for link in self._ending if self._link is None else {self._link, *self._ending}:
                 link.abandon()
             return
-        if self._is_gone:
+        if self._is_gone and self._workers is None:
             return
         self._check_loop()
         if self._closing is None:
@@ -608,7 +736,9 @@ class Client:
             self._changed()
             if self._dialing is not None:
                 self._dialing.cancel()
-            if self._dialing is None and self._link is None and not self._ending:
+            if self._moving is not None:
+                self._moving.cancel()
+            if not (self._dialing or self._moving or self._link or self._ending or self._workers):
                 return
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
@@ -620,14 +750,17 @@ class Client:
         return self._state is State.CLOSED and not self._ending and (closing is None or closing.done())
 
     async def _finish(self) -> None:
-        dialing, link = self._dialing, self._link
-        if link is not None:
+        for link in tuple(self._links):
             link.begin_close()
             link.give_up("the client was closed")
-        if dialing is not None:
-            await asyncio.wait([dialing], timeout=self._settings.close_timeout)
+        dials = [task for task in (self._dialing, self._moving) if task is not None]
+        if dials:
+            await asyncio.wait(dials, timeout=self._settings.close_timeout)
         while self._ending:  # each within its own close_timeout
             await self._changes.next()
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            await workers.stop()
 
     async def wait_closed(self) -> None:
         """Wait until the client is closed, by `close`, by `drain`, or by a loss without ``reconnect``.

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
 from sage_ws.aio import opening, proxying
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
 L = TypeVar("L", bound=Link)
+MakeLink: TypeAlias = Callable[[str | None], L]
+"""Makes the link of a connection, whose subprotocol it is told; None for plain SAGE JSON."""
 
 _NO_TLS = "what answers there speaks no TLS; a plain ws:// server?"
 _NO_VERSION = "no TLS version that both allow"
@@ -116,7 +118,7 @@ def can_heal(error: DialError) -> bool:
     return error.status not in CANNOT_HEAL
 
 
-async def dial(address: Address, settings: ClientSettings, make_link: Callable[[], L]) -> L:
+async def dial(address: Address, settings: ClientSettings, make_link: MakeLink[L]) -> L:
     """Open one connection.
 
     Args:
@@ -157,15 +159,16 @@ async def dial(address: Address, settings: ClientSettings, make_link: Callable[[
 
 
 async def _dial(
-    address: Address, proxy: proxying.Proxy | None, settings: ClientSettings, make_link: Callable[[], L]
+    address: Address, proxy: proxying.Proxy | None, settings: ClientSettings, make_link: MakeLink[L]
 ) -> L:
     from websockets.client import ClientProtocol
-    from websockets.typing import Origin
+    from websockets.typing import Origin, Subprotocol
 
     pairs = await _headers(settings.headers)
     protocol = ClientProtocol(
         address.uri,
         origin=None if settings.origin is None else Origin(settings.origin),
+        subprotocols=[Subprotocol(name) for name in opening.SUBPROTOCOLS[settings.encoding]] or None,
         logger=opening.QUIET,
     )
     loop = asyncio.get_running_loop()
@@ -222,7 +225,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
         loop: asyncio.AbstractEventLoop,
         protocol: ClientProtocol,
         request: bytes,
-        make_link: Callable[[], L],
+        make_link: MakeLink[L],
     ) -> None:
         self.opened: asyncio.Future[L] = loop.create_future()
         self._protocol = protocol
@@ -260,7 +263,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             self.opened.set_exception(error)
         else:
             if status == 101:
-                link = self._make_link()
+                link = self._make_link(self._protocol.subprotocol)
                 self.opened.set_result(link)
                 link.start(self._transport, self._reader.rest)
             else:

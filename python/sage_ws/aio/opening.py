@@ -35,6 +35,14 @@ SHORTEST_SECRET: Final = 6
 SHOWN_START: Final = 16
 """Characters that are shown of what is no HTTP: enough to know a protocol by, too few for a secret."""
 
+SUBPROTOCOLS: Final[Mapping[str, Sequence[str]]] = {
+    "auto": ("sage.1.cbor", "sage.1.json"),
+    "cbor": ("sage.1.cbor",),
+    "json": ("sage.1.json",),
+    "plain": (),
+}
+"""What ``encoding`` has a client offer, the best first, and a server choose (WIRE.md, "Subprotocols")."""
+
 _END = b"\r\n\r\n"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
@@ -255,8 +263,17 @@ def _is_list(value: str) -> bool:
     return bool(items) and all(map(_TOKEN.fullmatch, items))
 
 
-def accept(request: RequestHead) -> bytes:
-    """The 101 that answers a sound request (RFC 6455 §4.2.2): no subprotocol, no extension.
+def choose_subprotocol(request: RequestHead, known: Sequence[str]) -> str | None:
+    """The first of those that the client offers which is known; None for none (RFC 6455 §4.2.2)."""
+    for value in request.fields.get("sec-websocket-protocol", ()):
+        for one in value.split(","):
+            if (name := one.strip(" \t")) in known:
+                return name
+    return None
+
+
+def accept(request: RequestHead, subprotocol: str | None = None) -> bytes:
+    """The 101 that answers a sound request (RFC 6455 §4.2.2): no extension.
 
     Raises:
         Refusal: 400, the key is not 16 bytes of base64, or a list of tokens is none.
@@ -270,7 +287,10 @@ def accept(request: RequestHead) -> bytes:
             if not (_TOKEN.fullmatch(value) or _is_list(value)):
                 raise _unacceptable(request)
     digest = hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()
-    return _SWITCHING + binascii.b2a_base64(digest, newline=False) + _END
+    answer = _SWITCHING + binascii.b2a_base64(digest, newline=False)
+    if subprotocol is not None:
+        answer += f"\r\nSec-WebSocket-Protocol: {subprotocol}".encode()
+    return answer + _END
 
 
 def _unacceptable(request: RequestHead) -> Refusal:

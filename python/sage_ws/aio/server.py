@@ -32,7 +32,7 @@ from sage_ws.aio.once import Once
 from sage_ws.aio.quota import Quotas
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
-from sage_ws.errors import NotSentError
+from sage_ws.errors import ClosedError, NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
 from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
@@ -46,6 +46,8 @@ BACKLOG = 1024
 ACCEPTS = 64
 """Of them that asyncio takes in one turn; to it one backlog means both. Out of descriptors it logs as many
 errors before it breaks off and waits for a second (python/cpython#151615). With 16 a storm costs 5 % more."""
+LEAVE_TIME = 5.0
+"""Seconds in which peers that were told to leave do, when nothing of theirs is under way any more."""
 FREE_PORT_ATTEMPTS = 5
 """Tries to find one free port on all addresses of a host."""
 
@@ -83,9 +85,13 @@ class Server:
         self.abandoned = 0
         self.dropped = 0
         self._lost = 0
+        self.asked = 0
+        self.stopped = 0
+        self.expired = 0
+        self._by_identity: dict[str, dict[ServerLink, None]] = {}
         self._accepted = 0
         self._totals: dict[str, int] = dict.fromkeys(
-            ("received", "answered", "invalid", "dropped", "bytes_in", "bytes_out"), 0
+            ("received", "answered", "invalid", "unknown", "dropped", "bytes_in", "bytes_out"), 0
         )
         self._links: dict[ServerLink, None] = {}
         self._orphans: set[ServerLink] = set()
@@ -253,7 +259,9 @@ class Server:
             and not answered yet), ``received`` (requests), ``answered``, ``invalid`` (messages answered by a
             validation or decoding error), ``dropped`` (requests and answers whose connection was gone or
             closing, or that came during a drain), ``duplicates`` (requests that ``dedupe`` did not run
-            again), ``bytes_in``, ``bytes_out``.
+            again), ``stopped`` (handlers whose caller gave up), ``expired`` (past the deadline that it told),
+            ``unknown`` (messages of a later version, of which something was ignored), ``asked`` (requests to
+            clients), ``bytes_in``, ``bytes_out``.
         """
         totals = dict(self._totals)
         for link in self._links:
@@ -267,6 +275,9 @@ class Server:
             "lost": self._lost,
             "pending": self._unfinished(),
             "duplicates": 0 if self._once is None else self._once.duplicates,
+            "stopped": self.stopped,
+            "expired": self.expired,
+            "asked": self.asked,
             **totals,
             "dropped": self.dropped + totals["dropped"],
         }
@@ -287,23 +298,37 @@ class Server:
     async def send(
         self, identity: str, message: SecureMessage, *, timeout: Seconds | Unset = UNSET
     ) -> Response:
-        """Ask the newest connection of a proven identity.
+        """Ask the newest connection of a proven identity: push.
+
+        Args:
+            identity: what ``authorize`` returned for it.
+            message: what to ask.
+            timeout: seconds for everything; None for no limit. Not given: ``read_timeout``.
 
         Raises:
-            NotSentError: no connection has this identity, or its peer takes no requests.
+            NotSentError: no connection has this identity, or none of a peer that takes requests.
+            MaybeDeliveredError, DecodeError: see `Client.send`.
         """
-        for link in reversed(self._links):
-            if link.identity == identity and not link.closed:
+        check_timeout(timeout)
+        links = [link for link in self._by_identity.get(identity, ()) if not link.closed]
+        taking = [link for link in links if link.connection.extended and not link.is_leaving]
+        for link in reversed(taking):
+            try:
                 return await link.send(message, timeout=timeout)
-        raise NotSentError("no connection has this identity", message_id=message.id)
+            except ClosedError:  # it ended before anything left
+                continue
+        what = "has this identity" if not links else "of this identity takes requests"
+        raise NotSentError(f"no connection {what}", message_id=message.id)
 
     # ── links ─────────────────────────────────────────────────────────────────────────
 
-    def _opened(self, request: ReceivedRequest, identity: str | None) -> ServerLink:
+    def _opened(self, request: ReceivedRequest, identity: str | None, subprotocol: str | None) -> ServerLink:
         assert self._loop is not None
         assert self._workers is not None
         self._accepted += 1
-        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity)
+        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity, subprotocol)
+        if identity is not None:
+            self._by_identity.setdefault(identity, {})[link] = None
         self._links[link] = None
         if self.quotas is not None:
             self.quotas.take(link, request.remote_address, identity)
@@ -319,6 +344,8 @@ class Server:
         if self._links.pop(link, link) is None:
             if self.quotas is not None:
                 self.quotas.give_back(link)
+            if link.identity is not None:
+                self._forget_identity(link, link.identity)
             for name, count in _counters(link).items():
                 self._totals[name] += count
             if not link.was_closed:
@@ -326,6 +353,12 @@ class Server:
             if link.unfinished:
                 self._orphans.add(link)
         self._changes.tell()
+
+    def _forget_identity(self, link: ServerLink, identity: str) -> None:
+        links = self._by_identity.get(identity, {})
+        links.pop(link, None)
+        if not links:
+            self._by_identity.pop(identity, None)
 
     def _link_finished(self, link: ServerLink) -> None:
         """The last running request of a link was answered, during a drain or after the link's end."""
@@ -337,9 +370,11 @@ class Server:
     async def drain(self, *, timeout: Seconds = 30) -> None:
         """End gracefully.
 
-        1. New connections are refused with 503, ``health_path`` answers 503, further requests are not
-           dispatched.
-        2. Requests that were read are finished and answered, for ``timeout`` at most.
+        1. New connections are refused with 503, ``health_path`` answers 503. Peers that understand it are
+           told to open their next connection elsewhere, and what they have sent until they hear of that is
+           served; further requests of others are not dispatched.
+        2. Requests that were read are finished and answered, for ``timeout`` at most, and peers that were
+           told leave.
         3. Every connection is closed with 1001.
         4. The socket is closed, and whatever handler still runs is cancelled.
 
@@ -354,10 +389,16 @@ class Server:
             return
         self._check_loop()
         self._begin_draining()
+        for link in self._links:
+            link.leave()
         try:
             async with asyncio.timeout(timeout):
-                while not self._closed and (self._unfinished() or any(link.unsent for link in self._links)):
+                while not self._closed and (self._unfinished() or self._has_unsent()):
                     await self._changes.next()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LEAVE_TIME):
+                        while not self._closed and (self._unfinished() or self._has_leaving()):
+                            await self._changes.next()
         except TimeoutError:
             logger.warning("drain: %d requests were not answered within %s s", self._unfinished(), timeout)
         finally:
@@ -378,6 +419,12 @@ class Server:
             self._begin_draining()
             self._closing = asyncio.get_running_loop().create_task(self._finish(), name="sage_ws close")
         await asyncio.shield(self._closing)
+
+    def _has_unsent(self) -> bool:
+        return any(link.unsent for link in self._links)
+
+    def _has_leaving(self) -> bool:
+        return any(link.is_leaving for link in self._links)
 
     def _begin_draining(self) -> None:
         self.draining = True
@@ -480,6 +527,7 @@ def _counters(link: ServerLink) -> dict[str, int]:
         "received": counts["received"],
         "answered": counts["sent"],
         "invalid": counts["invalid"],
+        "unknown": counts["unknown"],
         "dropped": counts["dropped"],
         "bytes_in": link.connection.bytes_in,
         "bytes_out": link.connection.bytes_out,

@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 from sage_ws._core import Dispatch
 from sage_ws.aio.hub import hub_of
+from sage_ws.aio.streams import StreamEnded
 from sage_ws.handler import INTERNAL_ERROR, failure, settle
 from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
 
 if TYPE_CHECKING:
     from sage_ws._core import Socket
-    from sage_ws.aio.serving import ServerLink
+    from sage_ws.aio.answering import Answering
+    from sage_ws.aio.running import Running
     from sage_ws.handler import Handler
 
 logger = logger_of("server")
@@ -64,7 +66,7 @@ class Workers:
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, link: ServerLink, messages: list[SecureMessage]) -> None:
+    def submit(self, link: Answering, messages: list[SecureMessage]) -> None:
         """Hand in requests; their handlers run when the batch at hand is worked through."""
         self._dispatch.submit(link, link.socket, messages)
         if not self._dispatch.summoned:
@@ -124,21 +126,30 @@ class Workers:
         while (stopped := self._dispatch.run(task)) is not None:
             link, message, context, outcome, started, awaited, error = stopped
             reply: Reply
+            running: Running | None = None
             try:
                 if error is not None:
                     raise error
+                running = link.began(message, task, context)
                 if not started:
-                    outcome, awaited = settle(outcome, self._limit), _START
+                    sink = link.outgoing(message)
+                    outcome, awaited = settle(outcome, self._limit, sink), _START
                 reply = await self._suspended(context.run, outcome, awaited)
+            except StreamEnded:
+                reply = None
             except asyncio.CancelledError as cancelled:
                 # not asked for by anybody, it comes from a task that the handler waited for: a failure too
                 reply = Response.failure(INTERNAL_ERROR) if task.cancelling() else failure(message, cancelled)
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                if running is not None:
+                    link.over(message, running)
                 link.answered()
                 raise
             except BaseException as raised:  # noqa: BLE001 - a handler's: answered and logged by `failure`
                 reply = failure(message, raised)
-            if not link.answer(message, reply):
+            if running is not None and not link.over(message, running):
+                link.answered()  # its caller has given up
+            elif not link.answer(message, reply):
                 link.flush_soon()
             if task.cancelling():
                 return

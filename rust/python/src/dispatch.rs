@@ -126,7 +126,14 @@ impl Dispatch {
                 return Ok(None);
             };
             let own = copied(&context)?;
-            let call = if takes_call { Some(link.bind(py).call_method0(intern!(py, "call"))?) } else { None };
+            if message.get().has_terms() {
+                link.bind(py).call_method1(intern!(py, "entering"), (&message, &own))?;
+            }
+            let call = if takes_call {
+                Some(link.bind(py).call_method1(intern!(py, "call"), (&message, &own))?)
+            } else {
+                None
+            };
             let outcome = within(&own, || match call {
                 Some(call) => started(handler.call1((&message, call))?),
                 None => started(handler.call1((&message,))?),

@@ -72,8 +72,13 @@ class Dispatch:
             context = self._context.copy()
             run = context.run
             reply: Any
+            if message._terms is not None:
+                link.entering(message, context)
             try:
-                outcome = run(handler, message, link.call()) if self._takes_call else run(handler, message)
+                if self._takes_call:
+                    outcome = run(handler, message, link.call(message, context))
+                else:
+                    outcome = run(handler, message)
                 if type(outcome) is CoroutineType:
                     try:
                         awaited = run(outcome.send, None)

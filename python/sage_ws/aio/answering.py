@@ -1,0 +1,410 @@
+"""The answering half of a connection: requests to the workers, answers back, with a bound on each.
+
+The limit that guards each arrow: at most ``max_concurrency`` requests run; the rest wait here,
+undispatched, up to ``max_queue_bytes``, beyond which reading pauses; while over `UNSENT_LIMIT` of
+answers waits for the peer to read, nothing more is dispatched. Control frames and answers always pass.
+
+A handler may ask back on the connection that its own request came by. It waits for the peer then, not for a
+place, and so takes none; and reading must not pause, for the answer comes by the same socket: what would not
+fit is answered `OVERLOADED` instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sage_ws._core.events import Cancel, Credit, Part
+from sage_ws.aio.asking import Asking
+from sage_ws.aio.deadline import DEADLINE, Seen
+from sage_ws.aio.link import FLUSH_AT
+from sage_ws.aio.running import Running
+from sage_ws.aio.streams import Outgoing
+from sage_ws.errors import MessageTooBigError, peer_text
+from sage_ws.handler import failure
+from sage_ws.logs import logger_of
+from sage_ws.message import Reply, Response, SecureMessage
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from sage_ws.aio.changes import Changes
+    from sage_ws.aio.workers import Workers
+
+logger = logger_of("server")
+
+UNSENT_LIMIT = 1024 * 1024
+"""Bytes of answers that may wait for a peer before its further requests wait too."""
+MESSAGE_OVERHEAD = 512
+"""Bytes that a waiting message is counted for beside its payload at least: objects, and short strings."""
+OVERLOADED = "overloaded"
+"""Answers a request that there is no room for while a handler of the same connection waits for its peer."""
+
+
+def _weight(message: SecureMessage) -> int:
+    """Bytes that a waiting message is counted for; whatever a peer can make large counts."""
+    beside = len(message.signature) + len(message.id) + len(message.did)
+    beside += len(message.context_id) + len(message.task_id) + len(message.role)
+    for key, value in message.metadata.items():
+        beside += MESSAGE_OVERHEAD // 4 + len(key) + len(value)
+    return len(message.payload) + max(beside, MESSAGE_OVERHEAD)
+
+
+class Owner(Protocol):
+    """Whose connection it is: a server, or a client with a handler."""
+
+    dropped: int
+    """Requests and answers that came to nothing."""
+    stopped: int
+    """Handlers that were cancelled because their caller gave up."""
+    expired: int
+    """Handlers that were cancelled, and requests that were not run, because their deadline had passed."""
+    _changes: Changes
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further requests are taken."""
+        ...
+
+    def _link_finished(self, link: Any) -> None:
+        """The last running request of a link was answered, during a drain or after the link's end."""
+
+
+class LinkCall:
+    """One request being served over a connection: what a handler knows as its `Call`.
+
+    Args:
+        connection: what it came by.
+        message: the request.
+        deadline: loop time past which nobody waits for the answer.
+    """
+
+    __slots__ = ("_message", "connection", "deadline")
+
+    def __init__(self, connection: Answering, message: SecureMessage, deadline: float | None) -> None:
+        self.connection: Any = connection
+        self.deadline = deadline
+        self._message = message
+
+    @property
+    def identity(self) -> str | None:
+        """The caller's proven identity; None without ``authorize``."""
+        identity: str | None = self.connection.identity
+        return identity
+
+    @property
+    def parts(self) -> Outgoing | None:
+        """Where the parts of an answer go; None where the caller takes it whole."""
+        outgoing: Outgoing | None = self.connection.outgoing(self._message)
+        return outgoing
+
+
+class Answering(Asking):
+    """A link that serves requests."""
+
+    __slots__ = (
+        "_deadlines",
+        "_early",
+        "_handlers",
+        "_outgoing",
+        "_owner",
+        "_waiting",
+        "_waiting_bytes",
+        "_workers",
+    )
+
+    identity: str | None
+
+    def _serve_by(self, owner: Owner, workers: Workers | None) -> None:
+        """Who runs what comes in; without workers requests are refused."""
+        self._owner = owner
+        self._workers = workers
+        self._waiting: deque[tuple[SecureMessage, int]] | None = None
+        self._waiting_bytes = 0
+        self._handlers: dict[str, Running] | None = None
+        self._early: set[str] | None = None
+        self._deadlines: dict[str, float] | None = None
+        self._outgoing: dict[str, Outgoing] | None = None
+
+    # ── in ────────────────────────────────────────────────────────────────────────────
+
+    def _take_requests(self, values: list[Any]) -> None:
+        """Values of one read, which on most reads are requests that nothing stands in the way of."""
+        connection = self.connection
+        if (
+            connection.watched
+            or self._blocked
+            or len(values) + connection.running > self._settings.max_concurrency
+        ):
+            self._sort(values)
+            return
+        for value in values:
+            if type(value) is not SecureMessage:
+                self._sort(values)
+                return
+        connection.running += len(values)
+        assert self._workers is not None
+        self._workers.submit(self, values)
+
+    def _sort(self, values: list[Any]) -> None:
+        """Values that are not all requests to be dispatched at once."""
+        for value in values:
+            if type(value) is SecureMessage:
+                self._admit(value)
+            elif type(value) is tuple:
+                self._answered(*value)
+            else:
+                self._event(value)
+
+    def _admit(self, message: SecureMessage) -> None:
+        connection = self.connection
+        if self._workers is None:
+            self._refuse(message, "this client takes no requests")
+        elif self._drops(message):
+            self._owner.dropped += 1
+        elif self._has_place() and not self._waiting and not (self._blocked and self.overfull()):
+            connection.running += 1
+            self._workers.submit(self, [message])
+        else:
+            self._wait(message)
+
+    def _drops(self, message: SecureMessage) -> bool:
+        """Whether a request that comes now is not served any more."""
+        raise NotImplementedError
+
+    def _has_place(self) -> bool:
+        """Whether another handler may start: those that wait for this very peer take no place."""
+        connection = self.connection
+        return connection.running < self._settings.max_concurrency + connection.pending
+
+    def _refuse(self, message: SecureMessage, text: str) -> None:
+        if self._ended_by is None:
+            self.connection.send_response(message, Response.failure(text))
+            self.flush_soon()
+
+    def _event(self, event: object) -> None:
+        if isinstance(event, Part):
+            if not event.waiter.part(event.response):
+                event.waiter.refuse("the peer sent more parts than there was room for")
+        elif isinstance(event, Cancel):
+            self._cancel_handler(event.message_id)
+        elif isinstance(event, Credit):
+            outgoing = self._outgoing and self._outgoing.get(event.message_id)
+            if outgoing:
+                outgoing.more(event.count)
+        else:
+            super()._event(event)
+
+    def overfull(self) -> bool:
+        """Whether so much waits for the peer that nothing more is dispatched, until `_unblocked`."""
+        if not self._blocked and self.connection.buffered > UNSENT_LIMIT:
+            self.flush()  # what a batch has collected is not refused yet: only the socket says so
+        return self._blocked and self.unsent > UNSENT_LIMIT
+
+    def _wait(self, message: SecureMessage) -> None:
+        """Keep a request that must not be dispatched yet."""
+        weight = _weight(message)
+        is_full = self._waiting_bytes + weight > self._settings.max_queue_bytes
+        if is_full and self.connection.pending:
+            self._refuse(message, OVERLOADED)
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        self.watch_answers()
+        terms = message._terms
+        if terms is not None:
+            self._deadlines = self._deadlines if self._deadlines is not None else {}
+            self._deadlines[message.id] = self._time() + terms[0]
+        self._waiting.append((message, weight))
+        self._waiting_bytes += weight
+        if is_full:
+            self.pause_reading()
+
+    def _dispatch_waiting(self) -> None:
+        """Requests that waited go on, as far as the limits allow now."""
+        waiting = self._waiting
+        connection = self.connection
+        while waiting and self._has_place() and not self.overfull():
+            message, weight = waiting.popleft()
+            self._waiting_bytes -= weight
+            if self._deadlines and self._deadlines.get(message.id, self._time()) < self._time():
+                del self._deadlines[message.id]
+                self._owner.expired += 1
+                continue
+            connection.running += 1
+            assert self._workers is not None
+            self._workers.submit(self, [message])
+        if not waiting and self._ended_by is None:
+            connection.watched = self._is_watched()
+        if not self._reading and self._waiting_bytes <= self._settings.max_queue_bytes:
+            self.resume_reading()
+
+    def watch_answers(self) -> None:
+        """From here on each answer is given by `answer`, not by the core alone: there is more to do then."""
+        self.connection.watched = True
+
+    def _is_watched(self) -> bool:
+        """Whether somebody else wants to hear of each answer."""
+        return self._owner.draining
+
+    def _unblocked(self) -> None:
+        if self._waiting:
+            self._dispatch_waiting()
+        if self._outgoing:
+            self._wake_streams()
+        if self._owner.draining:
+            self._owner._changes.tell()
+
+    def _end_requests(self) -> None:
+        """Nothing more is served: what never reached a handler is dropped; handlers that run go on."""
+        self.watch_answers()
+        if self._waiting:
+            self._owner.dropped += len(self._waiting)
+            self._waiting = None
+            self._waiting_bytes = 0
+        if self._outgoing:
+            self._wake_streams()
+        self.resume_reading()  # nothing is kept any more, and only who reads sees the peer's end
+        self._owner._changes.tell()
+
+    # ── handlers that have not finished in their first step ───────────────────────────
+
+    def entering(self, message: SecureMessage, context: contextvars.Context) -> None:
+        """A request with a deadline is about to run: its context says so."""
+        remaining, _ = message._terms or (0.0, 0)
+        waited = self._deadlines.pop(message.id, None) if self._deadlines else None
+        Seen.any = True
+        context.run(DEADLINE.set, self._time() + remaining if waited is None else waited)
+
+    def call(self, message: SecureMessage, context: contextvars.Context) -> LinkCall:
+        """Make the handler's view of one request."""
+        return LinkCall(self, message, context.get(DEADLINE) if message._terms else None)
+
+    def began(
+        self, message: SecureMessage, task: asyncio.Task[None], context: contextvars.Context
+    ) -> Running | None:
+        """A handler waits for something: from here on it can be cancelled by its id."""
+        if not self.connection.extended:
+            return None
+        running = Running(task, self._hub, context.get(DEADLINE) if message._terms else None)
+        if self._handlers is None:
+            self._handlers = {}
+        self._handlers[message.id] = running
+        if self._early and message.id in self._early:
+            self._early.discard(message.id)
+            self._stop(running)
+        return running
+
+    def over(self, message: SecureMessage, running: Running) -> bool:
+        """A handler that `began` has ended; returns whether somebody still waits for its answer."""
+        running.over()
+        if self._handlers and self._handlers.get(message.id) is running:
+            del self._handlers[message.id]
+        if running.stopped == "expired":
+            self._owner.expired += 1
+        return running.stopped is None
+
+    def _stop(self, running: Running) -> None:
+        if running.stop("cancelled"):
+            self._owner.stopped += 1
+
+    def _cancel_handler(self, message_id: str) -> None:
+        """The peer does not wait for this any more."""
+        for index, (message, weight) in enumerate(self._waiting or ()):
+            if message.id == message_id:
+                assert self._waiting is not None
+                del self._waiting[index]
+                self._waiting_bytes -= weight
+                self._owner.stopped += 1
+                return
+        running = self._handlers.get(message_id) if self._handlers else None
+        if running is not None:
+            self._stop(running)
+        elif self.connection.running > len(self._handlers or ()) + len(self._early or ()):
+            # it may be one of those that have not taken their first step
+            self._early = self._early if self._early is not None else set()
+            self._early.add(message_id)
+
+    # ── out ───────────────────────────────────────────────────────────────────────────
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests wait here, undispatched."""
+        return bool(self._waiting)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests accepted and not answered yet."""
+        return self.connection.running + (len(self._waiting) if self._waiting else 0)
+
+    def answer(self, message: SecureMessage, reply: Reply) -> bool:
+        """Queue the answer to a request, and write it if the batch is full or done.
+
+        Returns:
+            Whether everything queued was handed to the socket; else the worker flushes when it rests.
+        """
+        if self._ended_by is None:
+            try:
+                buffered = self.connection.send_response(message, reply)
+            except MessageTooBigError as error:
+                logger.warning("answer to message %s refused: %s", peer_text(message.id), error)
+                buffered = self._answer_failure(message, Response.failure(str(error)))
+            except Exception as error:  # noqa: BLE001 - a reply of a wrong type: logged there
+                buffered = self._answer_failure(message, failure(message, error))
+        else:
+            self._owner.dropped += 1
+            buffered = 0
+        self.answered()
+        if buffered >= FLUSH_AT or not self.connection.running:
+            self.flush()
+            return True
+        return False
+
+    def _answer_failure(self, message: SecureMessage, response: Response) -> int:
+        try:
+            return self.connection.send_response(message, response)
+        except MessageTooBigError:  # the peer's own id, escaped, leaves no room for an answer
+            self._owner.dropped += 1
+            return self.connection.buffered
+
+    def answered(self) -> None:
+        """A handler has ended: its place is free."""
+        connection = self.connection
+        connection.running -= 1
+        if self._waiting:
+            self._dispatch_waiting()
+        if not connection.running:
+            self._early = None
+            if self._owner.draining or self._gone:
+                self._owner._link_finished(self)
+
+    def outgoing(self, message: SecureMessage) -> Outgoing | None:
+        """Where the parts of an answer go; None where the caller takes it whole."""
+        terms = message._terms
+        if terms is None or not terms[1]:
+            return None
+        if self._outgoing is None:
+            self._outgoing = {}
+        outgoing = self._outgoing[message.id] = Outgoing(self, message, terms[1])
+        return outgoing
+
+    def stream_ended(self, message_id: str, outgoing: Outgoing) -> None:
+        """A handler's answer has no more parts."""
+        if self._outgoing and self._outgoing.get(message_id) is outgoing:
+            del self._outgoing[message_id]
+
+    def send_part(self, message: SecureMessage, part: bytes) -> None:
+        """Queue a part of an answer, which leaves with its batch.
+
+        Raises:
+            MessageTooBigError: over ``max_message_size``.
+        """
+        if self.connection.send_response(message, part, more=True) >= FLUSH_AT:
+            self.flush()
+        else:
+            self.flush_soon()
+
+    def _wake_streams(self) -> None:
+        for outgoing in tuple((self._outgoing or {}).values()):
+            outgoing.wake()
