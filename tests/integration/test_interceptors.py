@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sage_ws import (
     ConnectionLostError,
@@ -23,6 +24,8 @@ from sage_ws import (
     current_call,
     serve,
 )
+from sage_ws.testing import MemoryTransport
+from sage_ws.transports.http import HTTPTransport, http_app
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
@@ -264,3 +267,51 @@ class TestOfAClient:
         async with serve(echo) as server, connect(url(server), interceptors=[unreachable]) as client:
             with pytest.raises(TypeError, match="message must be a SecureMessage"):
                 await client.send("x")  # type: ignore[arg-type]
+
+
+class TestOfOtherTransports:
+    @pytest.fixture
+    async def base(self) -> AsyncIterator[str]:
+        """The URL of an HTTP server whose handler echoes, within two interceptors."""
+        runner = web.AppRunner(http_app(echo, interceptors=[wrapping(b"3"), wrapping(b"4")]), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
+
+    async def test_http_has_them_at_both_ends(self, base: str) -> None:
+        async with HTTPTransport(base, interceptors=[wrapping(b"1"), wrapping(b"2")]) as transport:
+            assert (await transport.send(message(b"-"))).data == b"4321-4321"
+
+    async def test_a_timeout_over_http_is_for_interceptors_too(self, base: str) -> None:
+        async def stuck(message: SecureMessage, following: Next) -> Response:
+            await asyncio.Event().wait()
+            return await following(message)
+
+        async with HTTPTransport(base, interceptors=[stuck]) as transport:
+            with pytest.raises(QueueTimeoutError):
+                await transport.send(message(), timeout=0.01)
+
+    async def test_memory_has_a_servers(self) -> None:
+        async def refusing(message: SecureMessage, following: Next) -> Response:
+            call = current_call()
+            assert call is not None
+            if call.identity != "alice":
+                raise HandlerError("who are you?")
+            return await following(message)
+
+        async with MemoryTransport(echo, interceptors=[refusing, wrapping(b"1")]) as transport:
+            assert (await transport.send(message(b"-"))).error == "who are you?"
+        async with MemoryTransport(
+            echo, interceptors=[refusing, wrapping(b"1")], identity="alice"
+        ) as transport:
+            assert (await transport.send(message(b"-"))).data == b"1-1"
+
+    @pytest.mark.parametrize("make", [http_app, MemoryTransport])
+    def test_what_is_no_function_is_refused(self, make: Any) -> None:
+        with pytest.raises(TypeError, match="interceptors must hold functions, not int"):
+            make(echo, interceptors=[1])
+
+    def test_what_is_no_function_is_refused_by_a_client_over_http(self) -> None:
+        with pytest.raises(TypeError, match="interceptors must hold functions, not int"):
+            HTTPTransport("http://127.0.0.1", interceptors=[1])  # type: ignore[list-item]

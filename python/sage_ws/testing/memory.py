@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Self
 
 from sage_ws._core import encode_message, encode_response
@@ -15,8 +16,9 @@ from sage_ws.errors import (
     peer_text,
 )
 from sage_ws.handler import DetachedCall, Handler, HandlerCaller, validate
+from sage_ws.interceptors import Intercepted
 from sage_ws.message import Response, SecureMessage
-from sage_ws.options import UNSET, CommonSettings, Seconds, Unset, check_timeout
+from sage_ws.options import UNSET, CommonSettings, Interceptor, Seconds, Unset, check_timeout
 
 
 class MemoryTransport:
@@ -30,6 +32,7 @@ class MemoryTransport:
         read_timeout: seconds for an answer, where ``send`` is given none.
         max_message_size: bytes that a message or a response would have on the wire.
         identity: stands on ``call.identity``, as if ``authorize`` had returned it.
+        interceptors: as a server has them: functions around every call of the handler, the first outermost.
 
     Raises:
         TypeError, ValueError: the handler or an option cannot be used.
@@ -42,10 +45,18 @@ class MemoryTransport:
         read_timeout: Seconds = 60.0,
         max_message_size: int | None = 16 * 1024 * 1024,
         identity: str | None = None,
+        interceptors: Collection[Interceptor] = (),
     ) -> None:
         CommonSettings.parse(
-            {"read_timeout": read_timeout, "max_message_size": max_message_size}, "MemoryTransport"
+            {
+                "read_timeout": read_timeout,
+                "max_message_size": max_message_size,
+                "interceptors": interceptors,
+            },
+            "MemoryTransport",
         )
+        if interceptors:
+            handler = Intercepted(handler, interceptors, max_message_size)
         self._call_handler = HandlerCaller(handler, limit=max_message_size)
         self._read_timeout = read_timeout
         self._limit = max_message_size

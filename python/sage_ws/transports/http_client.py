@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from sage_ws._core import decode_response, encode_message
+from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.errors import (
     ClosedError,
     ConnectionLostError,
@@ -38,6 +39,7 @@ from sage_ws.options import (
     ClientSettings,
     Headers,
     HeadersFactory,
+    Interceptor,
     Seconds,
     ServerSettings,
     Unset,
@@ -75,6 +77,7 @@ class HTTPTransport:
         headers: added to each request, such as ``Authorization``; a function is called for each request.
         proxy: ``True`` reads the environment, ``None`` uses none.
         ssl: the context for ``https``; the system's by default.
+        interceptors: as for ``Client``: functions around every `send`, the first outermost.
 
     Raises:
         TypeError: an option is of a wrong type.
@@ -92,6 +95,7 @@ class HTTPTransport:
         headers: Headers | HeadersFactory = (),
         proxy: Literal[True] | None = True,
         ssl: _ssl.SSLContext | None = None,
+        interceptors: Collection[Interceptor] = (),
     ) -> None:
         check_timeout(timeout)
         ServerSettings.parse({"max_connections": max_connections}, "HTTPTransport")
@@ -102,6 +106,7 @@ class HTTPTransport:
                 "headers": headers,
                 "proxy": proxy,
                 "ssl": ssl,
+                "interceptors": interceptors,
             },
             "HTTPTransport",
         )
@@ -119,6 +124,7 @@ class HTTPTransport:
                 self._headers = pairs
         self._proxy = proxy
         self._ssl = ssl
+        self._interceptors = interceptors
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
@@ -138,6 +144,23 @@ class HTTPTransport:
             DecodeError: the response cannot be read.
         """
         check_timeout(timeout)
+        if self._interceptors:
+            return await send_intercepted(self._send, self._interceptors, message, timeout)
+        return await self._send(message, timeout)
+
+    async def close(self) -> None:
+        """Close every connection; calls in flight end with ConnectionLostError."""
+        self._closed = True
+        if self._session is not None and self._process == os.getpid():
+            await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _send(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
         session = self._session_of_this_loop(message)
         body = encode_message(
             message.id,
@@ -179,18 +202,6 @@ class HTTPTransport:
         return Response(
             success and not text, message_id or message.id, task_id or message.task_id, data, text
         )
-
-    async def close(self) -> None:
-        """Close every connection; calls in flight end with ConnectionLostError."""
-        self._closed = True
-        if self._session is not None and self._process == os.getpid():
-            await self._session.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
 
     async def _post(
         self, session: aiohttp.ClientSession, message: SecureMessage, body: bytes, progress: _Progress

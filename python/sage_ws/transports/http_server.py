@@ -17,6 +17,7 @@ from sage_ws._core import decode_message, encode_response
 from sage_ws.aio.forwarded import remote_address
 from sage_ws.errors import DecodeError, RefusedError, peer_text
 from sage_ws.handler import INTERNAL_ERROR, DetachedCall, HandlerCaller, validate
+from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import ServerSettings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sage_ws.handler import Handler
-    from sage_ws.options import Authorize
+    from sage_ws.options import Authorize, Interceptor
 
 logger = logger_of("http")
 
@@ -42,6 +43,7 @@ def http_app(
     origins: Collection[str | None] | None = None,
     authorize: Authorize | None = None,
     trusted_proxies: Collection[str] = (),
+    interceptors: Collection[Interceptor] = (),
 ) -> web.Application:
     """An aiohttp application that answers SAGE messages by ``handler``.
 
@@ -54,6 +56,7 @@ def http_app(
         origins: as for ``Server``: not given, a browser's Origin must match Host.
         authorize: as for ``Server``: returns the peer's identity, or raises RefusedError.
         trusted_proxies: as for ``Server``: whose `X-Forwarded-For` tells ``authorize`` who calls.
+        interceptors: as for ``Server``: functions around every call of the handler, the first outermost.
 
     Raises:
         TypeError, ValueError: the handler or an option cannot be used.
@@ -64,6 +67,7 @@ def http_app(
             "origins": origins,
             "authorize": authorize,
             "trusted_proxies": trusted_proxies,
+            "interceptors": interceptors,
         },
         "http_app",
     )
@@ -88,6 +92,8 @@ class _Endpoint:
     """From one POST to its answer."""
 
     def __init__(self, handler: Handler, settings: ServerSettings) -> None:
+        if settings.interceptors:
+            handler = Intercepted(handler, settings.interceptors, settings.max_message_size)
         self._call_handler = HandlerCaller(handler, limit=settings.max_message_size)
         self._limit = settings.max_message_size
         self._origins = settings.origins
