@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -227,6 +228,49 @@ class TestOfAClient:
             with pytest.raises(ReadTimeoutError):
                 await client.send(message(), timeout=0.15)
             assert client.stats()["pending"] == 0
+
+    async def test_they_see_a_timeout_and_no_cancellation(self) -> None:
+        seen: list[type[BaseException]] = []
+
+        async def never(message: SecureMessage) -> None:
+            await asyncio.Event().wait()
+
+        async def watching(message: SecureMessage, following: Next) -> Response:
+            try:
+                return await following(message)
+            except BaseException as error:
+                seen.append(type(error))
+                raise
+
+        async with serve(never) as server, connect(url(server), interceptors=[watching]) as client:
+            with pytest.raises(ReadTimeoutError, match="no answer came in time"):
+                await client.send(message(), timeout=0.05)
+        assert seen == [ReadTimeoutError]
+
+    async def test_one_that_never_gives_up_is_ended_with_the_callers_time(self) -> None:
+        async def never(message: SecureMessage) -> None:
+            await asyncio.Event().wait()
+
+        async def stubborn(message: SecureMessage, following: Next) -> Response:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    return await following(message.replace(id=""))
+
+        async with serve(never) as server, connect(url(server), interceptors=[stubborn]) as client:
+            with pytest.raises(ReadTimeoutError, match="through the interceptors"):
+                await client.send(message(), timeout=0.05)
+
+    async def test_what_one_left_behind_goes_on(self) -> None:
+        left: list[asyncio.Task[Response]] = []
+
+        async def hasty(message: SecureMessage, following: Next) -> Response:
+            left.append(asyncio.ensure_future(following(message)))
+            await asyncio.sleep(0)
+            return Response(data=b"at once")
+
+        async with serve(echo) as server, connect(url(server), interceptors=[hasty]) as client:
+            assert (await client.send(message(b"later"), timeout=10)).data == b"at once"
+            assert (await left[0]).data == b"later"
 
     async def test_its_own_timeout_error_is_its_own(self) -> None:
         async def impatient(message: SecureMessage, following: Next) -> Response:

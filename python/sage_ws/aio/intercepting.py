@@ -23,6 +23,9 @@ async def send_intercepted(
     """Send a message through ``interceptors``; each time that they go on, it is sent within what time is
     left.
 
+    While it is sent its own time is the only one that runs: interceptors see that it timed out, not that
+    somebody cancelled them.
+
     Args:
         send: one call, with its ``timeout``.
         interceptors: the first is the outermost.
@@ -35,18 +38,33 @@ async def send_intercepted(
     """
     clock = asyncio.get_running_loop().time
     end = None if timeout is UNSET or timeout is None else clock() + timeout
-    went_on = False
+    went_on, sending, ended = False, 0, False
+    timer = asyncio.timeout_at(end)
 
     async def innermost(message: SecureMessage) -> Response:
-        nonlocal went_on
+        nonlocal went_on, sending
         went_on = True
-        return await send(message, timeout if end is None else max(end - clock(), 1e-6))
+        sending += 1
+        if end is not None and clock() < end:
+            run_until(None)
+        try:
+            return await send(message, timeout if end is None else max(end - clock(), 1e-6))
+        finally:
+            sending -= 1
+            if not sending:
+                run_until(end)
+
+    def run_until(when: float | None) -> None:
+        if not ended and not timer.expired():  # else a task that an interceptor left behind
+            timer.reschedule(when)
 
     chain = chained(interceptors, innermost)
-    timer = asyncio.timeout_at(end)
     try:
         async with timer:
-            return await chain(message)
+            try:
+                return await chain(message)
+            finally:
+                ended = True
     except TimeoutError as error:
         if not timer.expired():
             raise
