@@ -250,9 +250,14 @@ LATE = [
     "aiohttp",
     "rich",
     "cryptography",
+    "prometheus_client",
+    "opentelemetry",
     "sage_ws.testing",
     "sage_ws.cli",
     "sage_ws.demo",
+    "sage_ws.metrics",
+    "sage_ws.observing",
+    "sage_ws.otel",
 ]
 
 
