@@ -91,7 +91,7 @@ def test_the_version_names_the_core() -> None:
     )
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["serve"], ["send"], ["ping"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["serve"], ["send"], ["ping"], ["top"]])
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])

@@ -143,7 +143,7 @@ def test_what_is_not_built_says_so() -> None:
             settings.parse({name.strip("`"): object()}, "test")
 
 
-@pytest.mark.parametrize("command", ["serve", "send", "ping", "demo"])
+@pytest.mark.parametrize("command", ["serve", "send", "ping", "top", "demo"])
 def test_every_argument_of_the_command_stands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])

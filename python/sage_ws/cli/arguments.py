@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import sage_ws
-from sage_ws.cli import demo, ping, send, serve
+from sage_ws.cli import demo, ping, send, serve, top
 from sage_ws.cli.usage import UsageError
 
 __all__ = ["UsageError", "parse"]
@@ -25,7 +25,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = _Parser(prog="sage-ws", description="SAGE messages between agents, over WebSocket and HTTP.")
     parser.add_argument("--version", action="version", version=VERSION)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, send, ping):
+    for command in (demo, serve, send, ping, top):
         command.add_to(commands)
     return parser.parse_args(argv)
 

@@ -7,6 +7,8 @@ import importlib
 import logging
 import sys
 import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from sage_ws.cli.usage import Commands, UsageError, count, path, port
 from sage_ws.handler import takes_call
 
 if TYPE_CHECKING:
+    from sage_ws.aio.server import Server
     from sage_ws.options import ServerOptions
 
 
@@ -36,6 +39,10 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--max-connections-per-address", type=count, metavar="N")
     parser.add_argument("--max-message-size", type=count, metavar="BYTES")
     parser.add_argument("--no-health", action="store_true", help="no answer at /healthz")
+    parser.add_argument(
+        "--metrics-port", type=port, metavar="N", help="serve Prometheus metrics there; 0 takes a free one"
+    )
+    parser.add_argument("--metrics-host", metavar="HOST", help="to listen at for metrics (127.0.0.1)")
     parser.set_defaults(run=run)
 
 
@@ -43,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     if arguments.keyfile is not None and arguments.certfile is None:
         raise UsageError("--keyfile needs --certfile, the certificate that it is the key of")
+    if arguments.metrics_host is not None and arguments.metrics_port is None:
+        raise UsageError("--metrics-host needs --metrics-port")
     handler = _find(arguments.handler)
     # The server itself says where it listens, at level INFO.
     name = "%(name)s" if arguments.workers == 1 else "%(name)s[%(process)d]"
@@ -56,17 +65,42 @@ def run(arguments: argparse.Namespace) -> int:
         options["max_message_size"] = arguments.max_message_size
     if arguments.no_health:
         options["health_path"] = None
-    run_server(
-        handler,
-        arguments.host,
-        arguments.port,
-        path=arguments.path,
-        workers=arguments.workers,
-        certfile=arguments.certfile,
-        keyfile=arguments.keyfile,
-        **options,
-    )
+    with ExitStack() as stack:
+        if arguments.metrics_port is not None:
+            stack.enter_context(_measured(arguments, options))
+        run_server(
+            handler,
+            arguments.host,
+            arguments.port,
+            path=arguments.path,
+            workers=arguments.workers,
+            certfile=arguments.certfile,
+            keyfile=arguments.keyfile,
+            **options,
+        )
     return 0
+
+
+@contextmanager
+def _measured(arguments: argparse.Namespace, options: ServerOptions) -> Iterator[None]:
+    """Add to the options what shows this server at the metrics port, which is bound here, before any fork."""
+    try:
+        from sage_ws.metrics import Metrics, MetricsPort
+    except ModuleNotFoundError as error:
+        raise ImportError(f"--metrics-port needs {error.name}: pip install 'sage-ws[prometheus]'") from error
+    metrics = Metrics()
+    name = arguments.handler
+
+    @asynccontextmanager
+    async def lifespan(server: Server) -> AsyncIterator[None]:
+        with metrics.watch(server, name), opened.serving():
+            yield
+
+    host = arguments.metrics_host or "127.0.0.1"
+    with metrics, MetricsPort(arguments.metrics_port, host, workers=arguments.workers) as opened:
+        options["interceptors"] = [metrics.server_interceptor(name)]
+        options["lifespan"] = lifespan
+        yield
 
 
 def _find(name: str) -> Any:
