@@ -36,8 +36,10 @@ async def send_intercepted(
         QueueTimeoutError: the time ran out before they went on.
         ReadTimeoutError: it ran out behind that.
     """
+    if timeout is UNSET or timeout is None:
+        return await chained(interceptors, lambda message: send(message, timeout))(message)
     clock = asyncio.get_running_loop().time
-    end = None if timeout is UNSET or timeout is None else clock() + timeout
+    end = clock() + timeout
     went_on, sending, ended = False, 0, False
     timer = asyncio.timeout_at(end)
 
@@ -45,10 +47,10 @@ async def send_intercepted(
         nonlocal went_on, sending
         went_on = True
         sending += 1
-        if end is not None and clock() < end:
+        if clock() < end:
             run_until(None)
         try:
-            return await send(message, timeout if end is None else max(end - clock(), 1e-6))
+            return await send(message, max(end - clock(), 1e-6))
         finally:
             sending -= 1
             if not sending:
