@@ -26,9 +26,11 @@ class Connection:
         max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
         raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
         subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
+        deflate: what was negotiated (RFC 7692), `None` without compression: window bits and context takeover
+            of what is sent and of what is received, then threshold, level and memory level.
 
     Raises:
-        ValueError: for another role or subprotocol.
+        ValueError: for another role or subprotocol, or parameters that zlib does not have.
     """
 
     running: int
@@ -40,6 +42,7 @@ class Connection:
         max_message_size: int | None = 16777216,
         raw: bool = False,
         subprotocol: str | None = None,
+        deflate: tuple[int, bool, int, bool, int, int, int] | None = None,
     ) -> Self: ...
     def receive_data(self, data: bytes | bytearray | memoryview) -> list[Any]:
         """Take what one socket read brought.

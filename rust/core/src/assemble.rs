@@ -4,6 +4,7 @@
 //! (client) or unmasked into the caller's buffer (server). All others are collected here. Memory is taken for
 //! bytes that have come, never for a length that a header claims.
 
+use crate::deflate::{self, Inflater};
 use crate::error::Violation;
 use crate::frame::{self, Header, Opcode, Role};
 use crate::mask;
@@ -32,6 +33,9 @@ pub struct Assembler {
     /// The opcode of the message whose last fragment is not there yet, and its payload so far.
     message: Option<Opcode>,
     fragments: Vec<u8>,
+    /// Where compression was negotiated, and whether that message is compressed.
+    inflater: Option<Box<Inflater>>,
+    compressed: bool,
     text: Utf8,
     /// A control frame's payload so far: it may come between a message's fragments.
     control: Vec<u8>,
@@ -40,6 +44,7 @@ pub struct Assembler {
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     fin: bool,
+    rsv1: bool,
     opcode: Opcode,
     /// Bytes of payload to come, and how many were there.
     remaining: u64,
@@ -59,9 +64,22 @@ impl Assembler {
             frame: None,
             message: None,
             fragments: Vec::new(),
+            inflater: None,
+            compressed: false,
             text: Utf8::default(),
             control: Vec::new(),
         }
+    }
+
+    /// Takes compressed messages too.
+    pub fn set_inflater(&mut self, inflater: Inflater) {
+        self.inflater = Some(Box::new(inflater));
+    }
+
+    /// Nothing more is read: lets go of what it holds.
+    pub fn release(&mut self) {
+        self.inflater = None;
+        self.fragments = Vec::new();
     }
 
     /// Takes bytes from the front of `rest` up to the end of the next whole message or control frame. `None`: all
@@ -83,6 +101,7 @@ impl Assembler {
                 }
                 if !frame.opcode.is_control() && self.message.is_none() {
                     self.message = Some(frame.opcode);
+                    self.compressed = frame.rsv1;
                     self.borrow(buffer, frame.remaining);
                 }
                 self.frame = Some(frame);
@@ -100,6 +119,7 @@ impl Assembler {
                 *buffer = std::mem::take(&mut self.control);
                 frame.opcode
             } else {
+                self.inflated()?;
                 *buffer = std::mem::take(&mut self.fragments);
                 self.text = Utf8::default();
                 self.message.take().unwrap_or(Opcode::Text)
@@ -111,7 +131,7 @@ impl Assembler {
     /// The next frame's header, its masking key included.
     fn header(&mut self, rest: &mut &[u8]) -> Result<Option<Frame>, Violation> {
         if self.head_length == 0 {
-            if let Some(header) = frame::decode(rest, self.role)? {
+            if let Some(header) = frame::decode(rest, self.role, self.inflater.is_some())? {
                 self.check(&header)?;
                 if let Some((head, behind)) = rest.split_at_checked(header.size) {
                     *rest = behind;
@@ -124,7 +144,7 @@ impl Assembler {
             self.head[self.head_length] = *next;
             self.head_length += 1;
             let head = &self.head[..self.head_length];
-            if let Some(header) = frame::decode(head, self.role)? {
+            if let Some(header) = frame::decode(head, self.role, self.inflater.is_some())? {
                 self.check(&header)?;
                 if header.size == head.len() {
                     self.head_length = 0;
@@ -147,6 +167,11 @@ impl Assembler {
         }
         match self.limit {
             Some(limit) if header.length.saturating_add(self.fragments.len() as u64) > limit as u64 => {
+                // What a compressed message inflates to is counted as it comes.
+                let compressed = header.rsv1 || (self.compressed && self.message.is_some());
+                if compressed && header.length <= deflate::longest(limit) as u64 {
+                    return Ok(());
+                }
                 Err(Violation::TooBig(limit))
             }
             _ => Ok(()),
@@ -167,6 +192,9 @@ impl Assembler {
             usize::try_from(frame.remaining).map_or(rest.len(), |remaining| remaining.min(rest.len()));
         let (piece, behind) = rest.split_at(length);
         *rest = behind;
+        if self.compressed && !frame.opcode.is_control() {
+            return self.inflate(frame, piece);
+        }
         let is_text = !frame.opcode.is_control() && self.message == Some(Opcode::Text);
         let collected = if frame.opcode.is_control() { &mut self.control } else { &mut self.fragments };
         let start = collected.len();
@@ -187,18 +215,73 @@ impl Assembler {
     }
 }
 
+/// What is different for a compressed message.
+impl Assembler {
+    /// Inflates what the chunk has of the frame's payload.
+    fn inflate(&mut self, frame: &mut Frame, piece: &[u8]) -> Result<(), Violation> {
+        let Some(inflater) = &mut self.inflater else { return Ok(()) };
+        let limit = self.limit.unwrap_or(usize::MAX);
+        let start = self.fragments.len();
+        let mut plain = [0; BLOCK];
+        let mut done = Ok(());
+        for block in piece.chunks(BLOCK) {
+            let block = match frame.key {
+                Some(key) => {
+                    let plain = &mut plain[..block.len()];
+                    plain.copy_from_slice(block);
+                    mask::apply(plain, key, frame.received);
+                    plain
+                }
+                None => block,
+            };
+            frame.received = frame.received.wrapping_add(block.len());
+            done = inflater.inflate(block, &mut self.fragments, limit);
+            if done.is_err() {
+                break;
+            }
+        }
+        frame.remaining -= piece.len() as u64;
+        // Of two broken rules the one that came first is told.
+        let end = self.fragments.len().min(limit);
+        if self.message == Some(Opcode::Text) && !self.text.push(&self.fragments[start..end]) {
+            return Err(Violation::TextNotUtf8);
+        }
+        done
+    }
+
+    /// A message's payload is whole.
+    fn inflated(&mut self) -> Result<(), Violation> {
+        if std::mem::take(&mut self.compressed) {
+            if let Some(inflater) = &mut self.inflater {
+                return inflater.finish();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that are unmasked for the inflater at once.
+const BLOCK: usize = 4096;
+
 impl Frame {
     fn new(header: &Header, head: &[u8], role: Role) -> Self {
         let key = match role {
             Role::Server => head.last_chunk().copied(),
             Role::Client => None,
         };
-        Self { fin: header.fin, opcode: header.opcode, remaining: header.length, received: 0, key }
+        Self {
+            fin: header.fin,
+            rsv1: header.rsv1,
+            opcode: header.opcode,
+            remaining: header.length,
+            received: 0,
+            key,
+        }
     }
 
-    /// The fast path: a message or control frame of one frame, which is whole in the chunk.
+    /// The fast path: a message, not compressed, or control frame of one frame, which is whole in the chunk.
     fn whole<'d>(&self, rest: &mut &'d [u8], buffer: &mut Vec<u8>) -> Option<Whole<'d>> {
-        if !self.fin || self.opcode == Opcode::Continuation {
+        if !self.fin || self.rsv1 || self.opcode == Opcode::Continuation {
             return None;
         }
         let (payload, behind) = rest.split_at_checked(usize::try_from(self.remaining).ok()?)?;

@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 use crate::assemble::{Assembler, Whole};
 use crate::close::CloseCode;
+use crate::deflate::{Deflater, Inflater, Parameters};
 use crate::error::{DecodeError, Violation};
 use crate::extended::Subprotocol;
 use crate::frame::{Opcode, Role};
@@ -105,6 +106,8 @@ pub struct Connection<W, R> {
     random: R,
     assembler: Assembler,
     output: Output,
+    /// Where compression was negotiated.
+    deflater: Option<Box<Deflater>>,
     pending: Pending<W>,
     counters: Counters,
     /// A close frame was queued: nothing may follow it.
@@ -134,6 +137,7 @@ impl<W, R: Random> Connection<W, R> {
             random,
             assembler: Assembler::new(role, limit),
             output: Output::new(role),
+            deflater: None,
             pending: Pending::default(),
             counters: Counters::default(),
             closed: false,
@@ -151,6 +155,13 @@ impl<W, R: Random> Connection<W, R> {
     #[must_use]
     pub fn speaking(self, subprotocol: Option<Subprotocol>) -> Self {
         Self { subprotocol, ..self }
+    }
+
+    /// permessage-deflate was negotiated, with [sound](Parameters::are_sound) parameters: to be told before anything
+    /// is sent or received. The limit is of messages as they are before and behind compression.
+    pub fn set_deflate(&mut self, parameters: Parameters) {
+        self.assembler.set_inflater(Inflater::new(parameters.receive));
+        self.deflater = Some(Box::new(Deflater::new(parameters)));
     }
 }
 
@@ -351,7 +362,7 @@ impl<W, R: Random> Connection<W, R> {
             }
         };
         self.write_close(code, "");
-        self.ended = true;
+        self.end();
         to.deliver(Event::Closing { code, reason, by_peer: true });
         Ok(())
     }
@@ -361,8 +372,13 @@ impl<W, R: Random> Connection<W, R> {
     fn fail<D: Delivery<Waiter = W>>(&mut self, violation: Violation, to: &mut D) {
         let reason = violation.to_string();
         self.write_close(Some(violation.code()), &reason);
-        self.ended = true;
+        self.end();
         to.deliver(Event::Closing { code: Some(violation.code()), reason: &reason, by_peer: false });
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.assembler.release();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::close::CloseCode;
 /// A broken rule that ends the connection (RFC 6455 §7.1.7): a close code and a reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Violation {
-    /// RSV1-3 set without an extension (§5.2).
+    /// RSV1-3 set without an extension (§5.2), or RSV1 where RFC 7692 §6 does not have it.
     ReservedBits,
     /// An opcode that §11.8 does not know.
     UnknownOpcode(u8),
@@ -38,6 +38,8 @@ pub enum Violation {
     TextNotUtf8,
     /// A close reason that is not UTF-8 (§5.5.1).
     ReasonNotUtf8,
+    /// A compressed message that does not inflate (RFC 7692 §7.2.2).
+    Deflate,
     /// A message over this limit (§7.4.1, 1009).
     TooBig(usize),
     /// Pings faster than we can answer them.
@@ -51,7 +53,7 @@ impl Violation {
     #[must_use]
     pub const fn code(self) -> CloseCode {
         match self {
-            Self::TextNotUtf8 | Self::ReasonNotUtf8 => CloseCode::INVALID_DATA,
+            Self::TextNotUtf8 | Self::ReasonNotUtf8 | Self::Deflate => CloseCode::INVALID_DATA,
             Self::TooBig(_) => CloseCode::TOO_BIG,
             Self::TooManyPings | Self::ThreeUndecodable => CloseCode::POLICY_VIOLATION,
             _ => CloseCode::PROTOCOL_ERROR,
@@ -76,6 +78,7 @@ impl fmt::Display for Violation {
             Self::CloseCode(code) => return write!(to, "invalid close code {code}"),
             Self::TextNotUtf8 => "invalid UTF-8",
             Self::ReasonNotUtf8 => "invalid UTF-8 in a close reason",
+            Self::Deflate => "broken deflate stream",
             Self::TooBig(limit) => return write!(to, "message over {limit} bytes"),
             Self::TooManyPings => "too many pings unanswered",
             Self::ThreeUndecodable => "three undecodable messages in a row",

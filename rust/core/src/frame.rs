@@ -65,6 +65,8 @@ impl Opcode {
 pub struct Header {
     /// The last (or only) fragment of its message.
     pub fin: bool,
+    /// The message that it begins is compressed (RFC 7692 §6).
+    pub rsv1: bool,
     /// What the frame is.
     pub opcode: Opcode,
     /// Bytes of payload.
@@ -76,16 +78,16 @@ pub struct Header {
 /// Reads a header that came in at the end `role`. `None`: not enough bytes yet.
 ///
 /// The header is known as soon as its length is; the last four of its `size` bytes (the masking key, towards a
-/// server) may still be to come.
+/// server) may still be to come. `deflate`: RSV1 may mark a message as compressed.
 ///
 /// # Errors
 ///
 /// The first rule broken, in the order of the bits.
-pub fn decode(bytes: &[u8], role: Role) -> Result<Option<Header>, Violation> {
+pub fn decode(bytes: &[u8], role: Role, deflate: bool) -> Result<Option<Header>, Violation> {
     let &[first, second, ref rest @ ..] = bytes else {
         return Ok(None);
     };
-    if first & RSV != 0 {
+    if first & RSV != 0 && !(deflate && first & RSV == RSV1 && begins_message(first)) {
         return Err(Violation::ReservedBits);
     }
     let Some(opcode) = Opcode::new(first & OPCODE) else {
@@ -128,7 +130,11 @@ pub fn decode(bytes: &[u8], role: Role) -> Result<Option<Header>, Violation> {
         short => (u64::from(short), 0),
     };
     let size = 2 + extended + if masked { 4 } else { 0 };
-    Ok(Some(Header { fin, opcode, length, size }))
+    Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, length, size }))
+}
+
+const fn begins_message(first: u8) -> bool {
+    first & OPCODE == Opcode::Text as u8 || first & OPCODE == Opcode::Binary as u8
 }
 
 /// Bytes of the header of an unfragmented frame sent from the end `role`.
@@ -178,6 +184,9 @@ pub const SIZE_LIMIT: usize = 14;
 /// The longest payload of a control frame (§5.5).
 pub const CONTROL_LIMIT: u8 = 125;
 
+/// The bit of a frame's first byte that marks a compressed message.
+pub const RSV1: u8 = 0x40;
+
 const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
@@ -190,7 +199,7 @@ mod tests {
     use super::*;
 
     fn client_frame(bytes: &[u8]) -> Result<Option<Header>, Violation> {
-        decode(bytes, Role::Server)
+        decode(bytes, Role::Server, false)
     }
 
     #[test]
@@ -200,9 +209,14 @@ mod tests {
             for length in [0, 1, 125, 126, 127, 65535, 65536, 1 << 40] {
                 let mut space = vec![0; size(length, role)];
                 encode(&mut space, Opcode::Text, length, role);
-                let header = decode(&space, peer).unwrap().unwrap();
-                let expected =
-                    Header { fin: true, opcode: Opcode::Text, length: length as u64, size: space.len() };
+                let header = decode(&space, peer, false).unwrap().unwrap();
+                let expected = Header {
+                    fin: true,
+                    rsv1: false,
+                    opcode: Opcode::Text,
+                    length: length as u64,
+                    size: space.len(),
+                };
                 assert_eq!(header, expected);
             }
         }
@@ -219,8 +233,8 @@ mod tests {
 
     #[test]
     fn the_masking_rule_depends_on_the_end() {
-        assert_eq!(decode(&[0x81, 0x00], Role::Server), Err(Violation::UnmaskedClientFrame));
-        assert_eq!(decode(&[0x81, 0x80], Role::Client), Err(Violation::MaskedServerFrame));
+        assert_eq!(decode(&[0x81, 0x00], Role::Server, false), Err(Violation::UnmaskedClientFrame));
+        assert_eq!(decode(&[0x81, 0x80], Role::Client, false), Err(Violation::MaskedServerFrame));
     }
 
     #[test]
@@ -234,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_control_frame_of_125_bytes_is_read() {
-        let expected = Header { fin: true, opcode: Opcode::Ping, length: 125, size: 6 };
+        let expected = Header { fin: true, rsv1: false, opcode: Opcode::Ping, length: 125, size: 6 };
         assert_eq!(client_frame(&[0x89, 0xfd, 1, 2, 3, 4]), Ok(Some(expected)));
     }
 
@@ -253,5 +267,18 @@ mod tests {
         assert_eq!(client_frame(&long(65535)), Err(Violation::LengthNotMinimal));
         assert_eq!(client_frame(&long(1 << 63)), Err(Violation::LengthTopBit));
         assert!(client_frame(&long(65536)).is_ok());
+    }
+
+    #[test]
+    fn one_reserved_bit_marks_a_compressed_message() {
+        let reserved = Err(Violation::ReservedBits);
+        for first in 0..=255 {
+            let decoded = decode(&[first, 0], Role::Client, true);
+            match (first & RSV, first & OPCODE) {
+                (0, _) => assert_ne!(decoded, reserved, "{first:x}"),
+                (RSV1, 1 | 2) => assert!(decoded.unwrap().unwrap().rsv1, "{first:x}"),
+                _ => assert_eq!(decoded, reserved, "{first:x}"),
+            }
+        }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! What is absent on purpose: sockets, clocks, random sources, Python. `now` is an argument, random bytes come
 //! through the one seam [`Random`], and who waits for an answer is a type parameter. Obeyed are RFC 6455 (frames,
-//! masking, closing), RFC 3629 (UTF-8), RFC 8259 (JSON) and RFC 4648 (base64), the last two as Go reads them.
+//! masking, closing), RFC 7692 (compression), RFC 3629 (UTF-8), RFC 8259 (JSON) and RFC 4648 (base64), the last two as Go reads them.
 //!
 //! # Layout, in the order in which bytes travel
 //!
 //! - [`frame`]: a frame's header from and to bytes, with the rules that a header alone can break;
 //! - [`mask`]: the payload's masking;
 //! - [`utf8`]: text checked piece by piece;
+//! - [`deflate`]: messages compressed and inflated, where both ends want that;
 //! - [`assemble`]: frames cut out of chunks, fragments joined to messages, sizes bounded;
 //! - [`scan`], [`escape`], [`base64`]: JSON's grammar, its strings, and the bytes inside them;
 //!   `word` finds where a string stops being plain;
@@ -56,6 +57,7 @@ pub mod mask;
 pub mod utf8;
 
 pub mod assemble;
+pub mod deflate;
 
 pub mod base64;
 pub mod cbor;

@@ -1,6 +1,7 @@
 //! Ready frames, waiting for the next flush. A payload is encoded straight into the buffer, behind room for a header
 //! that is written, and a client's payload masked, when its length is known.
 
+use crate::deflate::Deflater;
 use crate::frame::{self, Opcode, Role};
 use crate::mask;
 use crate::random::Random;
@@ -84,6 +85,26 @@ impl Output {
         }
     }
 
+    /// Does the same for a message that is compressed here.
+    pub fn finish_deflated<R: Random>(
+        &mut self,
+        unfinished: &Unfinished,
+        opcode: Opcode,
+        deflater: &mut Deflater,
+        random: &mut R,
+    ) {
+        let payload = unfinished.start + unfinished.header;
+        let compressed = deflater.deflate(&self.bytes[payload..]);
+        if let Some(compressed) = &compressed {
+            self.bytes.truncate(payload);
+            self.bytes.extend_from_slice(compressed);
+        }
+        self.finish(unfinished, opcode, random);
+        if compressed.is_some() {
+            self.bytes[unfinished.start] |= frame::RSV1;
+        }
+    }
+
     /// Takes an unfinished frame back, and the memory that it made necessary.
     pub fn cancel(&mut self, unfinished: &Unfinished) {
         self.bytes.truncate(unfinished.start);
@@ -153,7 +174,7 @@ mod tests {
                     output.finish(&unfinished, Opcode::Text, &mut Noise::new(2));
                     let bytes = output.take();
                     let peer = if role == Role::Client { Role::Server } else { Role::Client };
-                    let header = frame::decode(&bytes[before..], peer).unwrap().unwrap();
+                    let header = frame::decode(&bytes[before..], peer, false).unwrap().unwrap();
                     assert_eq!((header.fin, header.opcode), (true, Opcode::Text));
                     let payload = &bytes[before + header.size..];
                     assert_eq!(header.length, payload.len() as u64);

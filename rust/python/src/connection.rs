@@ -4,6 +4,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use sage_ws_core::deflate::{Direction, Parameters};
 use sage_ws_core::extended::deadline_ms;
 use sage_ws_core::{Role, Subprotocol};
 
@@ -22,9 +23,11 @@ use crate::spare;
 ///     max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
 ///     raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
 ///     subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
+///     deflate: what was negotiated (RFC 7692), `None` without compression: window bits and context takeover
+///         of what is sent and of what is received, then threshold, level and memory level.
 ///
 /// Raises:
-///     ValueError: for another role or subprotocol.
+///     ValueError: for another role or subprotocol, or parameters that zlib does not have.
 #[pyclass(module = "sage_ws._core._rust")]
 pub(crate) struct Connection {
     /// Requests handed out and not answered yet: the caller counts them up, answers count them down.
@@ -40,14 +43,15 @@ pub(crate) struct Connection {
 impl Connection {
     #[new]
     #[pyo3(
-        signature = (role, *, max_message_size = Some(16_777_216), raw = false, subprotocol = None),
-        text_signature = "(role, *, max_message_size=16777216, raw=False, subprotocol=None)"
+        signature = (role, *, max_message_size = Some(16_777_216), raw = false, subprotocol = None, deflate = None),
+        text_signature = "(role, *, max_message_size=16777216, raw=False, subprotocol=None, deflate=None)"
     )]
     fn new(
         role: &Bound<'_, PyAny>,
         max_message_size: Option<usize>,
         raw: bool,
         subprotocol: Option<&Bound<'_, PyAny>>,
+        deflate: Option<Negotiated>,
     ) -> PyResult<Self> {
         let role = match role.extract::<&str>() {
             Ok("client") => Role::Client,
@@ -58,7 +62,15 @@ impl Connection {
             }
         };
         let subprotocol = subprotocol.map(known_subprotocol).transpose()?;
-        let core = sage_ws_core::Connection::new(role, max_message_size, raw, System).speaking(subprotocol);
+        let mut core =
+            sage_ws_core::Connection::new(role, max_message_size, raw, System).speaking(subprotocol);
+        if let Some(negotiated) = deflate {
+            let parameters = parameters(negotiated);
+            if !parameters.are_sound() {
+                return Err(PyValueError::new_err("deflate parameters that zlib does not have"));
+            }
+            core.set_deflate(parameters);
+        }
         Ok(Self { running: 0, watched: false, core })
     }
 
@@ -401,6 +413,21 @@ fn known_subprotocol(name: &Bound<'_, PyAny>) -> PyResult<Subprotocol> {
 fn counted(count: i64) -> PyResult<u32> {
     let refused = || PyValueError::new_err(format!("credit must be from 0 to {}, not {count}", u32::MAX));
     u32::try_from(count).map_err(|_| refused())
+}
+
+/// As the constructor has them.
+type Negotiated = (u8, bool, u8, bool, usize, u8, u8);
+
+fn parameters(negotiated: Negotiated) -> Parameters {
+    let (send_bits, send_takeover, receive_bits, receive_takeover, threshold, level, memory_level) =
+        negotiated;
+    Parameters {
+        send: Direction { window_bits: send_bits, takeover: send_takeover },
+        receive: Direction { window_bits: receive_bits, takeover: receive_takeover },
+        threshold,
+        level,
+        memory_level,
+    }
 }
 
 /// A handler's reply as the core takes it; `None` for what is no reply.

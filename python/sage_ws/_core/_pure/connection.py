@@ -21,12 +21,14 @@ from sage_ws._core import events
 from sage_ws._core._pure import extended, mask, random, wire
 from sage_ws._core._pure.assemble import Assembly
 from sage_ws._core._pure.close import Failure, decode_close, encode_close
+from sage_ws._core._pure.deflate import Deflater, Inflater, Negotiated, check
 from sage_ws._core._pure.frame import (
     BINARY,
     CLOSE,
     CONTROL_LIMIT,
     PING,
     PONG,
+    RSV1,
     TEXT,
     decode_header,
     encode_header,
@@ -49,9 +51,11 @@ class Connection:
         max_message_size: bytes of one message on the wire, in and out; `None` for no limit.
         raw: hand out messages as they are (`str` and `bytes`), without reading them as SAGE.
         subprotocol: what was negotiated: "sage.1.json" or "sage.1.cbor"; `None` is plain SAGE JSON.
+        deflate: what was negotiated (RFC 7692), `None` without compression: window bits and context takeover
+            of what is sent and of what is received, then threshold, level and memory level.
 
     Raises:
-        ValueError: for another role or subprotocol.
+        ValueError: for another role or subprotocol, or parameters that zlib does not have.
     """
 
     # Requests handed out and not answered yet, which the caller counts; and whether each answer is to be
@@ -66,6 +70,7 @@ class Connection:
         max_message_size: int | None = 16 * 1024 * 1024,
         raw: bool = False,
         subprotocol: str | None = None,
+        deflate: Negotiated | None = None,
     ) -> None:
         if role not in {"client", "server"}:
             raise ValueError(f"role must be client or server, not {role!r}")
@@ -82,7 +87,14 @@ class Connection:
         self._fin = 0
         self._key = b""
         self._key_offset = 0
-        self._assembly = Assembly(max_message_size)
+        inflater: Inflater | None = None
+        self._deflater: Deflater | None = None
+        if deflate is not None:
+            check(deflate)
+            inflater = Inflater(deflate, max_message_size)
+            self._deflater = Deflater(deflate)
+        self._deflate = deflate is not None
+        self._assembly = Assembly(max_message_size, inflater)
         self._undecodable = 0
         self._ended = False
         # sending
@@ -128,14 +140,15 @@ class Connection:
         end = len(chunk)
         position = 0
         masked = not self._client
+        deflate = self._deflate
         assembly = self._assembly
         if self._missing:
             position = self._continue_frame(chunk, received)
         while position < end and not self._ended:
-            header = decode_header(chunk, position, masked=masked)
+            header = decode_header(chunk, position, masked=masked, deflate=deflate)
             if header is None:
                 break
-            opcode, fin, length, start = header
+            opcode, fin, rsv1, length, start = header
             stop = start + length
             if opcode >= CLOSE:
                 if stop > end:
@@ -146,19 +159,19 @@ class Connection:
                 self._receive_control(opcode, payload, received)
                 position = stop
                 continue
-            assembly.admit(opcode, length)
+            assembly.admit(opcode, length, rsv1)
             if start > end:
                 break
             payload = chunk[start:stop]
             key = chunk[start - 4 : start]
             if masked and payload:
                 payload = mask.apply(payload, key)
-            if opcode and fin and stop <= end:
+            if opcode and fin and stop <= end and not rsv1:
                 # The usual case: a message in one frame, in one chunk.
                 self._receive_message(decode_text(payload) if opcode == TEXT else payload, received)
                 position = stop
                 continue
-            assembly.open(opcode)
+            assembly.open(opcode, rsv1)
             assembly.feed(payload)
             if stop > end:
                 self._missing = stop - end
@@ -653,6 +666,13 @@ class Connection:
         return self._buffered if self._is_too_big(payload) else self._write(self._opcode, payload)
 
     def _write(self, opcode: int, payload: bytes) -> int:
+        deflater = self._deflater
+        if deflater is not None:
+            if opcode < CLOSE and len(payload) >= deflater.threshold:
+                payload = deflater.deflate(payload)
+                opcode |= RSV1
+            elif opcode == CLOSE:
+                self._deflater = None
         header = encode_header(opcode, len(payload), masked=self._client)
         if self._client:
             key = random.masking_key()

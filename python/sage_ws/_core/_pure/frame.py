@@ -22,24 +22,32 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
+RSV1: Final = 0x40
+"""The bit of a first byte that marks a compressed message; `encode_header` takes it with the opcode."""
+
 _OPCODES: Final = frozenset((CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG))
+_FIRST: Final = frozenset((TEXT, BINARY))
+"""What begins a message."""
 
 CONTROL_LIMIT: Final = 125
 """Bytes of payload that a control frame may carry (§5.5)."""
 
 
-def decode_header(data: bytes, start: int, *, masked: bool) -> tuple[int, int, int, int] | None:
+def decode_header(
+    data: bytes, start: int, *, masked: bool, deflate: bool
+) -> tuple[int, int, int, int, int] | None:
     """The header that begins at `start`.
 
     Args:
         data: what was received.
         start: the offset of the header's first byte.
         masked: whether the peer must mask: it is a client.
+        deflate: whether RSV1 may mark a message as compressed (RFC 7692 §6).
 
     Returns:
-        Opcode, fin (0 or 0x80), payload length, and the offset of the payload, which may lie behind the end
-        of `data`: the masking key, the last four bytes before it, need not be there yet. `None` until the
-        length is known.
+        Opcode, fin (0 or 0x80), rsv1 (0 or 0x40), payload length, and the offset of the payload, which may
+        lie behind the end of `data`: the masking key, the last four bytes before it, need not be there yet.
+        `None` until the length is known.
 
     Raises:
         Failure: 1002, for a header that no frame may have.
@@ -48,7 +56,7 @@ def decode_header(data: bytes, start: int, *, masked: bool) -> tuple[int, int, i
         return None
     first = data[start]
     second = data[start + 1]
-    if first & 0x70:
+    if first & 0x70 and not (deflate and first & 0x70 == RSV1 and first & 0x0F in _FIRST):
         raise Failure(1002, "reserved bits set")
     opcode = first & 0x0F
     if opcode not in _OPCODES:
@@ -72,7 +80,7 @@ def decode_header(data: bytes, start: int, *, masked: bool) -> tuple[int, int, i
         if length <= (CONTROL_LIMIT if extended == 2 else 0xFFFF):
             raise Failure(1002, "length not minimal")
         payload += extended
-    return opcode, first & 0x80, length, payload
+    return opcode, first & 0x80, first & RSV1, length, payload
 
 
 def encode_header(opcode: int, length: int, *, masked: bool) -> bytes:

@@ -131,7 +131,11 @@ impl<W, R: Random> Connection<W, R> {
         match self.limit {
             Some(limit) if payload.len() > limit => Err(SendError::MessageTooBig(payload.len(), limit)),
             _ => {
-                self.write(opcode, payload);
+                if !self.closed {
+                    let frame = self.output.begin(payload.len());
+                    self.output.payload().extend_from_slice(payload);
+                    self.complete(&frame, opcode);
+                }
                 Ok(())
             }
         }
@@ -210,7 +214,7 @@ impl<W, R: Random> Connection<W, R> {
             return;
         }
         let frame = self.encode_response(response);
-        self.output.finish(&frame, self.opcode(), &mut self.random);
+        self.complete(&frame, self.opcode());
     }
 
     fn encode_response<B: AsRef<[u8]>>(&mut self, response: &Response<'_, B>) -> Unfinished {
@@ -255,9 +259,19 @@ impl<W, R: Random> Connection<W, R> {
                 Err((size, limit))
             }
             _ => {
-                self.output.finish(frame, self.opcode(), &mut self.random);
+                self.complete(frame, self.opcode());
                 Ok(())
             }
+        }
+    }
+
+    /// Finishes a message, compressed where that was negotiated and is worth it.
+    fn complete(&mut self, frame: &Unfinished, opcode: Opcode) {
+        match &mut self.deflater {
+            Some(deflater) if deflater.wants(self.output.length(frame)) => {
+                self.output.finish_deflated(frame, opcode, deflater, &mut self.random);
+            }
+            _ => self.output.finish(frame, opcode, &mut self.random),
         }
     }
 
@@ -275,6 +289,7 @@ impl<W, R: Random> Connection<W, R> {
         }
         self.write(Opcode::Close, &payload);
         self.closed = true;
+        self.deflater = None;
     }
 }
 
