@@ -24,6 +24,7 @@ from sage_ws.aio.client import Client, connect
 from sage_ws.aio.run import run
 from sage_ws.aio.server import Server, serve
 from sage_ws.aio.state import State
+from sage_ws.compression import Deflate
 from sage_ws.dedupe import DedupeMemory, DedupeSQLite
 from sage_ws.errors import (
     AnsweredError,
@@ -77,6 +78,7 @@ __all__ = [
     "Dedupe",
     "DedupeMemory",
     "DedupeSQLite",
+    "Deflate",
     "DialError",
     "DialTimeoutError",
     "DuplicateIdError",

@@ -18,6 +18,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypedDict
 from urllib.parse import SplitResult, urlsplit
 
+from sage_ws.compression import Deflate
+
 if TYPE_CHECKING:
     from sage_ws.aio.server import Server
     from sage_ws.handler import Handler, UpgradeRequest
@@ -93,7 +95,7 @@ class CommonOptions(TypedDict, total=False):
     max_message_size: int | None
     max_concurrency: int
     max_queue_bytes: int
-    compression: Literal["deflate"] | None
+    compression: Literal["deflate"] | Deflate | None
     encoding: Literal["auto", "cbor", "json", "plain"]
     busy_poll: Seconds
     link: Literal["auto", "direct", "loop"]
@@ -301,15 +303,9 @@ def _dedupe(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a store or None; {type(value).__name__} has no {', '.join(missing)}")
 
 
-def _only(*allowed: object) -> Check:
-    """An option that is not built yet: it takes its default and its off value alone."""
-
-    def check(name: str, value: object) -> None:
-        if not any(value is one or (value == one and type(value) is type(one)) for one in allowed):
-            choices = " or ".join(repr(one) for one in allowed)
-            raise TypeError(f"{name} is not built yet: it takes {choices}, not {value!r}")
-
-    return check
+def _compression(name: str, value: object) -> None:
+    if value is not None and value != "deflate" and not isinstance(value, Deflate):
+        raise TypeError(f"{name} must be 'deflate', a Deflate or None, not {value!r}")
 
 
 def _one_of(*allowed: str) -> Check:
@@ -351,7 +347,7 @@ class CommonSettings:
     max_message_size: int | None = _option(16 * 1024 * 1024, _count_or_none)
     max_concurrency: int = _option(64, _count)
     max_queue_bytes: int = _option(4 * 1024 * 1024, _count)
-    compression: None = _option(None, _only(None))
+    compression: Literal["deflate"] | Deflate | None = _option(None, _compression)
     encoding: Literal["auto", "cbor", "json", "plain"] = _option(
         "auto", _one_of("auto", "cbor", "json", "plain")
     )

@@ -25,10 +25,11 @@ from sage_ws.aio.dialing import Address, dial
 from sage_ws.aio.head import ReceivedRequest
 from sage_ws.aio.hub import hub_of
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
-from sage_ws.aio.opening import parse_request
+from sage_ws.aio.opening import Agreement, parse_request
 from sage_ws.aio.run import loop_factory
 from sage_ws.aio.server import Server
 from sage_ws.aio.serving import ServerLink
+from sage_ws.compression import Deflate
 from sage_ws.errors import DialError
 from sage_ws.message import SecureMessage
 from sage_ws.options import ClientSettings, CommonSettings
@@ -49,6 +50,8 @@ OPTIONS: dict[str, Any] = {
     "ping_interval": None,
     "keepalive_interval": None,
     "read_timeout": None,
+    # Whoever offers or chooses it gets it, windows and takeover as it likes, and every message compressed.
+    "compression": Deflate(server_no_context_takeover=False, client_no_context_takeover=False, threshold=0),
     # `data_received` feeds the core byte by byte, which only the loop's transport lets it do.
     "link": "loop",
 }
@@ -59,8 +62,12 @@ class EchoLink(Link):
 
     role: ClassVar[Literal["client", "server"]] = "client"
 
-    def __init__(self, settings: CommonSettings, loop: asyncio.AbstractEventLoop) -> None:
-        connection = Connection(self.role, max_message_size=settings.max_message_size, raw=True)
+    def __init__(
+        self, settings: CommonSettings, loop: asyncio.AbstractEventLoop, agreement: Agreement
+    ) -> None:
+        connection = Connection(
+            self.role, max_message_size=settings.max_message_size, raw=True, deflate=agreement.deflate
+        )
         super().__init__(connection, settings, loop)
 
     def data_received(self, data: bytes) -> None:
@@ -104,13 +111,17 @@ class EchoServerLink(EchoLink):
 
     role = "server"
     unfinished = 0
+    is_leaving = False
 
-    def __init__(self, server: EchoServer, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(server.settings, loop)
+    def __init__(self, server: EchoServer, loop: asyncio.AbstractEventLoop, agreement: Agreement) -> None:
+        super().__init__(server.settings, loop, agreement)
         self._server = server
 
     def watch_answers(self) -> None:
         """Nothing to watch: an echo is no answer of a handler."""
+
+    def leave(self) -> None:
+        """An echo is never told to leave."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -134,8 +145,8 @@ class EchoServer(Server):
     def _make_opening(self) -> EchoOpening:
         return EchoOpening(self, hub_of(asyncio.get_running_loop()))
 
-    def _opened(self, _request: ReceivedRequest, _identity: str | None) -> ServerLink:
-        link = cast("ServerLink", EchoServerLink(self, asyncio.get_running_loop()))
+    def _opened(self, _request: ReceivedRequest, _identity: str | None, agreement: Agreement) -> ServerLink:
+        link = cast("ServerLink", EchoServerLink(self, asyncio.get_running_loop(), agreement))
         self._links[link] = None
         return link
 
@@ -172,8 +183,10 @@ async def serve(host: str, port: int) -> None:
 class ReadingLink(EchoLink):
     """A connection of the client that keeps what it is told."""
 
-    def __init__(self, settings: CommonSettings, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(settings, loop)
+    def __init__(
+        self, settings: CommonSettings, loop: asyncio.AbstractEventLoop, agreement: Agreement
+    ) -> None:
+        super().__init__(settings, loop, agreement)
         self.messages: list[str | bytes] = []
 
     def _message(self, message: str | bytes) -> None:
@@ -184,7 +197,7 @@ async def visit(url: str, kind: type[EchoLink]) -> EchoLink:
     """Open a connection and let it run until its socket is gone."""
     settings = ClientSettings(**OPTIONS)
     loop = asyncio.get_running_loop()
-    link = await dial(Address(url), settings, lambda: kind(settings, loop))
+    link = await dial(Address(url), settings, lambda agreement: kind(settings, loop, agreement))
     await link.wait_closed()
     return link
 

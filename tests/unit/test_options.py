@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from sage_ws import Client, DedupeMemory, Server, options
+from sage_ws import Client, DedupeMemory, Deflate, Server, options
 from sage_ws.options import (
     UNSET,
     ClientOptions,
@@ -345,6 +345,44 @@ def test_a_clients_handler_is_callable() -> None:
         ClientSettings.parse({"handler": 5}, "Client")
 
 
+def test_compression_is_a_word_or_its_details() -> None:
+    for value in (None, "deflate", Deflate(), Deflate(level=9)):
+        assert parse("compression", value) == value
+    for value in (False, True, "gzip", 9, Deflate):
+        with pytest.raises(TypeError, match=r"^compression must be 'deflate', a Deflate or None, not "):
+            parse("compression", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "takes", "refuses"),
+    [
+        ("server_max_window_bits", [9, 15], [8, 16, -1]),
+        ("client_max_window_bits", [9, 15], [8, 16]),
+        ("threshold", [0, 1 << 40], [-1, 1 << 63]),
+        ("level", [0, 9], [-1, 10]),
+        ("memory_level", [1, 9], [0, 10]),
+    ],
+)
+def test_deflate_is_checked(name: str, takes: list[int], refuses: list[int]) -> None:
+    for value in takes:
+        assert getattr(Deflate(**{name: value}), name) == value  # type: ignore[arg-type]
+    for value in refuses:
+        with pytest.raises(ValueError, match=rf"^{name} must be \d+ to \d+, not {value}$"):
+            Deflate(**{name: value})  # type: ignore[arg-type]
+    for wrong in (True, None, "9", 9.0):
+        with pytest.raises(TypeError, match=rf"^{name} must be an int, not "):
+            Deflate(**{name: wrong})  # type: ignore[arg-type]
+
+
+def test_deflate_takes_its_flags_as_bools() -> None:
+    for name in ("server_no_context_takeover", "client_no_context_takeover"):
+        with pytest.raises(TypeError, match=rf"^{name} must be a bool, not int$"):
+            Deflate(**{name: 1})  # type: ignore[arg-type]
+    with pytest.raises(AttributeError):
+        Deflate().level = 3  # type: ignore[misc]
+    assert Deflate() == Deflate(threshold=1024)
+
+
 def test_interceptors_are_a_collection_of_functions() -> None:
     for value in ((), [], [print], (print,)):
         assert parse("interceptors", value) == value
@@ -364,23 +402,6 @@ def test_dedupe_is_a_store() -> None:
         TypeError, match=r"^dedupe must be a store or None; dict has no open, begin, finish, cut, close$"
     ):
         ServerSettings.parse({"dedupe": {}}, "Server")
-
-
-UNBUILT: list[tuple[str, list[Any], list[Any]]] = [
-    # option, what it takes, what it does not take yet
-    ("compression", [None], ["deflate", False]),
-]
-
-
-@pytest.mark.parametrize(("name", "takes", "refuses"), UNBUILT, ids=[row[0] for row in UNBUILT])
-def test_what_is_not_built_takes_its_default_and_its_off_value(
-    name: str, takes: list[Any], refuses: list[Any]
-) -> None:
-    for value in takes:
-        assert parse(name, value) == value
-    for value in refuses:
-        with pytest.raises(TypeError, match=rf"^{name} is not built yet: it takes "):
-            parse(name, value)
 
 
 def test_an_unknown_option_is_a_type_error_that_names_the_known() -> None:

@@ -38,6 +38,7 @@ OPTIONS = {
     "Dedupe",
     "DedupeMemory",
     "DedupeSQLite",
+    "Deflate",
     "Headers",
     "HeadersFactory",
     "Interceptor",

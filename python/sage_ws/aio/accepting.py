@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from sage_ws.aio import opening
 from sage_ws.aio.head import ReceivedRequest, RequestHead, shown_address
-from sage_ws.aio.opening import Refusal
+from sage_ws.aio.opening import Agreement, Refusal
 from sage_ws.errors import RefusedError, peer_text
 from sage_ws.logs import logger_of
 
@@ -165,12 +165,18 @@ class ServerOpening(asyncio.Protocol):
     def _open(self, request: RequestHead, received: ReceivedRequest, identity: str | None) -> None:
         known = opening.SUBPROTOCOLS[self._server.settings.encoding]
         subprotocol = opening.choose_subprotocol(request, known) if known else None
-        answer = opening.accept(request, subprotocol)
+        extensions, deflate = None, None
+        compression = self._server.settings.compression
+        if compression is not None:
+            from sage_ws.aio.extensions import choose
+
+            extensions, deflate = choose(request, compression)
+        answer = opening.accept(request, subprotocol, extensions)
         transport = self._leave()
         if transport is None or transport.is_closing():
             self._server.abandoned += transport is not None
             return
-        link = self._server._opened(received, identity, subprotocol)
+        link = self._server._opened(received, identity, Agreement(deflate, subprotocol))
         self._server.openings.discard(self)
         if len(self._late) > opening.MAX_HEAD:
             transport.resume_reading()

@@ -11,6 +11,7 @@ from sage_ws._core import Connection as CoreConnection
 from sage_ws._core.events import GoAway
 from sage_ws.aio.answering import Answering
 from sage_ws.aio.link import Loss
+from sage_ws.aio.opening import Agreement
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientSettings, Seconds, Unset
 
@@ -30,7 +31,7 @@ class ClientLink(Answering):
         settings: the client's options.
         loop: the running loop.
         workers: run the client's handler; None where it has none.
-        subprotocol: what the server chose; None for plain SAGE JSON.
+        agreement: what the opening handshake came to.
     """
 
     __slots__ = ("_client", "_read_timeout", "asking", "is_leaving", "subprotocol")
@@ -44,15 +45,18 @@ class ClientLink(Answering):
         settings: ClientSettings,
         loop: asyncio.AbstractEventLoop,
         workers: Workers | None,
-        subprotocol: str | None,
+        agreement: Agreement,
     ) -> None:
         connection = CoreConnection(
-            "client", max_message_size=settings.max_message_size, subprotocol=subprotocol
+            "client",
+            max_message_size=settings.max_message_size,
+            deflate=agreement.deflate,
+            subprotocol=agreement.subprotocol,
         )
         super().__init__(connection, settings, loop)
         self._serve_by(client, workers)
         self._client = client
-        self.subprotocol = subprotocol
+        self.subprotocol = agreement.subprotocol
         self.asking: Ask = self._ask
         self.is_leaving = False
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout

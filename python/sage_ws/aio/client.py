@@ -28,7 +28,7 @@ from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.link import Loss, wants_direct
-from sage_ws.aio.opening import check_headers
+from sage_ws.aio.opening import Agreement, check_headers
 from sage_ws.aio.repeating import send_repeatedly, whole_time
 from sage_ws.aio.state import State, moved
 from sage_ws.aio.streaming import stream_of
@@ -287,14 +287,14 @@ class Client:
         self._was_connected = False
         self._turns.fail(error)
 
-    def _make_link(self, subprotocol: str | None) -> ClientLink:
+    def _make_link(self, agreement: Agreement) -> ClientLink:
         assert self._loop is not None
         settings = self._settings
         if settings.handler is not None and self._workers is None:
             self._workers = Workers(
                 settings.handler, self._takes_call, settings.max_message_size, self._loop, copy_context()
             )
-        return ClientLink(self, settings, self._loop, self._workers, subprotocol)
+        return ClientLink(self, settings, self._loop, self._workers, agreement)
 
     def _opened(self, link: ClientLink) -> None:
         if self._was_connected:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,11 +20,12 @@ from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
 if TYPE_CHECKING:
     from websockets.client import ClientProtocol
+    from websockets.extensions import ClientExtensionFactory
     from websockets.uri import WebSocketURI
 
 L = TypeVar("L", bound=Link)
-MakeLink: TypeAlias = Callable[[str | None], L]
-"""Makes the link of a connection, whose subprotocol it is told; None for plain SAGE JSON."""
+MakeLink: TypeAlias = Callable[[opening.Agreement], L]
+"""Makes the link of a connection by what its opening handshake came to."""
 
 _NO_TLS = "what answers there speaks no TLS; a plain ws:// server?"
 _NO_VERSION = "no TLS version that both allow"
@@ -124,7 +125,7 @@ async def dial(address: Address, settings: ClientSettings, make_link: MakeLink[L
     Args:
         address: where to.
         settings: the client's options; ``dial_timeout`` bounds everything here.
-        make_link: makes the link that takes over once the opening handshake is done.
+        make_link: makes the link that takes over once the opening handshake is done, of what it came to.
 
     Raises:
         DialError: it could not be opened, see `can_heal`.
@@ -169,8 +170,10 @@ async def _dial(
         address.uri,
         origin=None if settings.origin is None else Origin(settings.origin),
         subprotocols=[Subprotocol(name) for name in opening.SUBPROTOCOLS[settings.encoding]] or None,
+        extensions=_offers(settings),
         logger=opening.QUIET,
     )
+
     loop = asyncio.get_running_loop()
     request = opening.encode_request(protocol, pairs)
     context = address.tls(settings.ssl)
@@ -183,7 +186,7 @@ async def _dial(
             "ssl_shutdown_timeout": settings.close_timeout or UNLIMITED,
         }
     # Made before the connection: a dial that is cancelled on its way there has one to abandon too.
-    client_opening = ClientOpening(loop, protocol, request, make_link)
+    client_opening = ClientOpening(loop, protocol, request, lambda: make_link(_agreement(protocol, settings)))
     try:
         if proxy is None:
             await loop.create_connection(lambda: client_opening, address.host, address.port, **tls)
@@ -193,6 +196,22 @@ async def _dial(
     except BaseException:
         client_opening.abandon()
         raise
+
+
+def _offers(settings: ClientSettings) -> Sequence[ClientExtensionFactory] | None:
+    if settings.compression is None:
+        return None
+    from sage_ws.aio.extensions import offers
+
+    return offers(settings.compression)
+
+
+def _agreement(protocol: ClientProtocol, settings: ClientSettings) -> opening.Agreement:
+    if settings.compression is None:
+        return opening.Agreement(subprotocol=protocol.subprotocol)
+    from sage_ws.aio.extensions import agreed
+
+    return opening.Agreement(agreed(protocol, settings.compression), protocol.subprotocol)
 
 
 async def _headers(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
@@ -225,7 +244,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
         loop: asyncio.AbstractEventLoop,
         protocol: ClientProtocol,
         request: bytes,
-        make_link: MakeLink[L],
+        make_link: Callable[[], L],
     ) -> None:
         self.opened: asyncio.Future[L] = loop.create_future()
         self._protocol = protocol
@@ -263,7 +282,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             self.opened.set_exception(error)
         else:
             if status == 101:
-                link = self._make_link(self._protocol.subprotocol)
+                link = self._make_link()
                 self.opened.set_result(link)
                 link.start(self._transport, self._reader.rest)
             else:

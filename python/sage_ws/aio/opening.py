@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from sage_ws.aio.head import RequestHead, parse_head
@@ -67,6 +67,22 @@ WEBSOCKET_NEEDED = (
     "this is a WebSocket endpoint, and the request asks for no upgrade; if a proxy stands between, it must"
     " pass the Upgrade and Connection headers on"
 )
+
+
+Negotiated: TypeAlias = tuple[int, bool, int, bool, int, int, int]
+"""permessage-deflate as the core's ``deflate`` argument has it."""
+
+
+class Agreement(NamedTuple):
+    """What the ends agreed on in the opening handshake, beside the connection itself.
+
+    Attributes:
+        deflate: how messages are compressed; None where they are not.
+        subprotocol: how they are encoded; None for plain SAGE JSON.
+    """
+
+    deflate: Negotiated | None = None
+    subprotocol: str | None = None
 
 
 class Refusal(Exception):
@@ -272,8 +288,8 @@ def choose_subprotocol(request: RequestHead, known: Sequence[str]) -> str | None
     return None
 
 
-def accept(request: RequestHead, subprotocol: str | None = None) -> bytes:
-    """The 101 that answers a sound request (RFC 6455 §4.2.2): no extension.
+def accept(request: RequestHead, subprotocol: str | None = None, extensions: str | None = None) -> bytes:
+    """The 101 that answers a sound request (RFC 6455 §4.2.2), with what was chosen.
 
     Raises:
         Refusal: 400, the key is not 16 bytes of base64, or a list of tokens is none.
@@ -290,6 +306,8 @@ def accept(request: RequestHead, subprotocol: str | None = None) -> bytes:
     answer = _SWITCHING + binascii.b2a_base64(digest, newline=False)
     if subprotocol is not None:
         answer += f"\r\nSec-WebSocket-Protocol: {subprotocol}".encode()
+    if extensions is not None:
+        answer += b"\r\nSec-WebSocket-Extensions: " + extensions.encode()
     return answer + _END
 
 

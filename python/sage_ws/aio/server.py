@@ -29,6 +29,7 @@ from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.once import Once
+from sage_ws.aio.opening import Agreement
 from sage_ws.aio.quota import Quotas
 from sage_ws.aio.serving import ServerLink
 from sage_ws.aio.workers import Workers
@@ -322,11 +323,11 @@ class Server:
 
     # ── links ─────────────────────────────────────────────────────────────────────────
 
-    def _opened(self, request: ReceivedRequest, identity: str | None, subprotocol: str | None) -> ServerLink:
+    def _opened(self, request: ReceivedRequest, identity: str | None, agreement: Agreement) -> ServerLink:
         assert self._loop is not None
         assert self._workers is not None
         self._accepted += 1
-        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity, subprotocol)
+        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity, agreement)
         if identity is not None:
             self._by_identity.setdefault(identity, {})[link] = None
         self._links[link] = None

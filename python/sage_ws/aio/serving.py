@@ -11,6 +11,7 @@ from sage_ws.aio.answering import Answering
 from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.head import shown_address
 from sage_ws.aio.link import Loss
+from sage_ws.aio.opening import Agreement
 from sage_ws.errors import ClosedError, NotSentError, QueueTimeoutError
 from sage_ws.handler import UpgradeRequest
 from sage_ws.message import Response, SecureMessage
@@ -29,7 +30,7 @@ class ServerLink(Answering):
         workers: run the handlers.
         request: the opening handshake's request.
         identity: what ``authorize`` returned.
-        subprotocol: what was chosen of those that the client offered; None for plain SAGE JSON.
+        agreement: what the opening handshake came to.
     """
 
     __slots__ = (
@@ -51,17 +52,20 @@ class ServerLink(Answering):
         loop: asyncio.AbstractEventLoop,
         request: UpgradeRequest,
         identity: str | None,
-        subprotocol: str | None = None,
+        agreement: Agreement,
     ) -> None:
         connection = CoreConnection(
-            "server", max_message_size=settings.max_message_size, subprotocol=subprotocol
+            "server",
+            max_message_size=settings.max_message_size,
+            deflate=agreement.deflate,
+            subprotocol=agreement.subprotocol,
         )
         super().__init__(connection, settings, loop)
         self._serve_by(server, workers)
         self.settings = settings
         self.request = request
         self.identity = identity
-        self.subprotocol = subprotocol
+        self.subprotocol = agreement.subprotocol
         self.is_leaving = False
         self._server = server
         self._room: asyncio.Future[None] | None = None

@@ -33,7 +33,7 @@ class AiohttpPeer:
 
     async def dial(self, url: str) -> None:
         self.session = ClientSession()
-        self._adopt(await self.session.ws_connect(url, autoping=False))
+        self._adopt(await self.session.ws_connect(url, autoping=False, compress=15))
 
     def _adopt(self, connection: Connection) -> asyncio.Event:
         self.connection, self.ended = connection, asyncio.Event()
