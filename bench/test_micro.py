@@ -75,9 +75,9 @@ def test_decode_response(benchmark: Any, size: str) -> None:
 class Ends:
     """A client's and a server's connection, mouth to ear."""
 
-    def __init__(self) -> None:
-        self.client = _core.Connection("client")
-        self.server = _core.Connection("server")
+    def __init__(self, deflate: Any = None) -> None:
+        self.client = _core.Connection("client", deflate=deflate)
+        self.server = _core.Connection("server", deflate=deflate)
 
     def carry(self, count: int, size: int) -> int:
         """Bring so many messages there, and their echoes back; returns how many came."""
@@ -91,6 +91,12 @@ class Ends:
 @pytest.mark.parametrize("size", SIZES)
 def test_there_and_back(benchmark: Any, size: str) -> None:
     assert benchmark(Ends().carry, 1, SIZES[size]) == 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_there_and_back_compressed(benchmark: Any, size: str) -> None:
+    ends = Ends(deflate=(15, False, 15, False, 0, 6, 8))  # what Deflate() is, but for the threshold
+    assert benchmark(ends.carry, 1, SIZES[size]) == 1
 
 
 def test_a_batch_there_and_back(benchmark: Any) -> None:
