@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ VECTORS = HERE.parents[1] / "tests" / "vectors"
 LONGEST = 2000
 
 # The options of targets/frames.rs, and its seed of the cuts.
-CLIENT, RAW, BUILT, LIMITED = 1, 2, 4, 8
+CLIENT, RAW, BUILT, LIMITED, COMPRESSED = 1, 2, 4, 8, 64
 CUTS = b"\x07\x01"
+
+# The options of targets/inflate.rs are 1 (takeover), 2 (messages to compress), 4 (limited), 8 (repeated).
+HELLO = bytes.fromhex("f248cdc9c90700")
+BOMB = zlib.compress(bytes(100_000), wbits=-15)[:-2]
 
 
 def spread(items: list[bytes], count: int) -> list[bytes]:
@@ -61,9 +66,18 @@ def main() -> None:
         "frames": [
             *spread(list(frames(json.loads((VECTORS / "frames.json").read_bytes()))), 24),
             *(built(text, reader) for text, reader in texts if len(text) <= 500),
+            bytes([RAW | BUILT | COMPRESSED]) + CUTS + b"\x41\3" + HELLO[:3] + b"\x80\4" + HELLO[3:],
         ],
         "base64": [b"", b"QQ==", b"QUI=", b"QUJD", b"QU\r\nJD", b"Q=Q=", b"QR==", b"QUJDREVGR0hJSktM"],
         "unmask": [bytes(range(15)) + b"payload", b"\x00\x9c\x01\xff" + b"\xff" * 10 + bytes(100)],
+        "inflate": [
+            b"\1\0\0" + b"\7" + HELLO + b"\5\xf2\0\x11\0\0",  # RFC 7692 §7.2.3.2
+            b"\0\7\1" + b"\x0b\0\5\0\xfa\xffHello\0",
+            b"\0\7\1" + b"\x08\xf3" + HELLO[1:] + b"\0",
+            b"\4\7\1" + bytes([len(BOMB)]) + BOMB,
+            b"\3\7\1" + b"\5Hello" * 3 + b"\0",
+            b"\x0f\x2a\1" + b"\xc8" + bytes(range(200)) + b"\x20" + b"agent message " * 3,
+        ],
         "correlate": [
             b"\0\1\5\7\1\0",  # sent, answered
             b"\0\2\1\0\2\1\x0b\2\0\7\2\0",  # sent twice, given up, answered late

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use libfuzzer_sys::fuzz_target;
+use sage_ws_core::deflate::{Direction, Parameters};
 use sage_ws_core::frame::Role;
 use sage_ws_core::{Connection, Delivery, Event, MakeBytes, Request};
 use sage_ws_fuzz::{Sequence, Vectors, plain};
@@ -18,6 +19,7 @@ const BUILT: u8 = 4;
 const LIMITED: u8 = 8;
 const BLOCKED: u8 = 16;
 const CLOSED: u8 = 32;
+const COMPRESSED: u8 = 64;
 
 /// A stream that is longer gets no further frame.
 const LONGEST: usize = 66_000;
@@ -50,6 +52,16 @@ impl Delivery for Seen {
 fn run<'a>(options: u8, role: Role, chunks: impl IntoIterator<Item = &'a [u8]>) -> Seen {
     let limit = (options & LIMITED != 0).then_some(300);
     let mut connection = Connection::new(role, limit, options & RAW != 0, Sequence(1));
+    if options & COMPRESSED != 0 {
+        let direction = Direction { window_bits: 15, takeover: true };
+        connection.set_deflate(Parameters {
+            send: direction,
+            receive: direction,
+            threshold: usize::MAX,
+            level: 6,
+            memory_level: 8,
+        });
+    }
     if role == Role::Client {
         for (waiter, id) in ["a", "m-1", "é"].into_iter().enumerate() {
             let request = Request::<&[u8]> { id: Cow::Borrowed(id), did: "d".into(), ..Request::default() };
