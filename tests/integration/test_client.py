@@ -541,7 +541,7 @@ class TestMaxPending:
     async def test_it_bounds_the_first_sends_too(
         self, lying_server: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("sage_ws.aio.client.FIRST_DIAL_GRACE", 0.1)
+        monkeypatch.setattr("sage_ws.aio.reaching.FIRST_DIAL_GRACE", 0.1)
 
         async def silent(peer: Any) -> None:
             await peer.until_closed()

@@ -16,7 +16,7 @@ from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientSettings, Seconds, Unset
 
 if TYPE_CHECKING:
-    from sage_ws.aio.client import Client
+    from sage_ws.aio.reaching import Reaching
     from sage_ws.aio.workers import Workers
 
 Ask: TypeAlias = Callable[[SecureMessage], "asyncio.Future[Response] | None"]
@@ -41,7 +41,7 @@ class ClientLink(Answering):
 
     def __init__(
         self,
-        client: Client,
+        client: Reaching,
         settings: ClientSettings,
         loop: asyncio.AbstractEventLoop,
         workers: Workers | None,
