@@ -48,6 +48,12 @@ def frames(vectors: dict[str, Any]) -> Iterator[bytes]:
         yield bytes([reader | LIMITED]) + CUTS + bytes.fromhex(case["received"])
 
 
+def extended() -> list[bytes]:
+    """The extended wire's messages in CBOR, sound and not."""
+    groups: dict[str, list[dict[str, Any]]] = json.loads((VECTORS / "extended.json").read_bytes())
+    return [bytes.fromhex(case["cbor"]) for group in groups.values() for case in group if "cbor" in case]
+
+
 def built(text: bytes, reader: int) -> bytes:
     """A message that targets/frames.rs puts into two frames, with a ping between them."""
     first, last = text[: len(text) // 2], text[len(text) // 2 :]
@@ -68,6 +74,7 @@ def main() -> None:
             *(built(text, reader) for text, reader in texts if len(text) <= 500),
             bytes([RAW | BUILT | COMPRESSED]) + CUTS + b"\x41\3" + HELLO[:3] + b"\x80\4" + HELLO[3:],
         ],
+        "cbor": spread(extended(), 100),
         "base64": [b"", b"QQ==", b"QUI=", b"QUJD", b"QU\r\nJD", b"Q=Q=", b"QR==", b"QUJDREVGR0hJSktM"],
         "unmask": [bytes(range(15)) + b"payload", b"\x00\x9c\x01\xff" + b"\xff" * 10 + bytes(100)],
         "inflate": [

@@ -1,5 +1,6 @@
 //! What the targets share: the oracles, which are independent of the core, and the smallest things it asks for.
 
+pub mod cbor;
 pub mod message;
 pub mod plain;
 
