@@ -1,4 +1,4 @@
-"""Nothing that a peer sends panics: a million inputs, most of them nearly sound.
+"""Nothing that a peer sends panics: over a million inputs, most of them nearly sound.
 
 A panic is a `PanicException`, which no `except Exception` catches. Inputs follow from a seed: a failure fails
 again. With `--hypothesis-profile=thorough` there are twenty times as many.
@@ -166,3 +166,35 @@ def test_what_is_read_as_json(kind: str, body: ModuleType, inputs: int) -> None:
         read += 1
         assert decode(encode(*fields)) == fields, text
     assert read > count // 10, read
+
+
+@BODIES
+@pytest.mark.parametrize("encoding", ["json", "cbor"])
+def test_what_comes_over_an_extended_connection(encoding: str, body: ModuleType, inputs: int) -> None:
+    groups: dict[str, list[dict[str, Any]]] = json.loads((VECTORS / "extended.json").read_bytes())
+    sound = [
+        case["json"].encode() if encoding == "json" else bytes.fromhex(case["cbor"])
+        for group in groups.values()
+        for case in group
+        if encoding in case
+    ]
+    mutations = Mutations(9)
+    asked = body.SecureMessage(b"p", "did:x", "m-1", task_id="t")
+    seen = 0
+    for number in range(inputs // 10):
+        if number % A_CONNECTIONS_SHARE == 0:
+            role: Role = "server" if number % (2 * A_CONNECTIONS_SHARE) else "client"
+            connection = body.Connection(role, subprotocol=f"sage.1.{encoding}")
+            connection.send_message(asked, None, inf)
+        data = mutations.mutated(sound[mutations.below(len(sound))])
+        try:
+            received = connection.receive_data(frame(role, 0x82, data))
+            for event in received:
+                seen += 1
+                look_at(event)
+                if isinstance(event, body.SecureMessage):
+                    repr(event._terms)
+                    connection.send_response(event, None, True)
+        except BaseException as error:
+            raise AssertionError(f"{type(error).__name__} after {data!r}") from error
+    assert seen > inputs // 50, seen
