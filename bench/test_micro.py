@@ -16,6 +16,8 @@ from bench.message import CONTEXT_ID, DID, METADATA, ROLE, SIGNATURE, TASK_ID, p
 from sage_ws import SecureMessage, _core
 
 SIZES = {"256 B": 256, "64 KiB": 64 << 10}
+ENCODED_SIZES = {"64 B": 64, **SIZES, "1 MiB": 1 << 20}
+SUBPROTOCOLS = ("sage.1.json", "sage.1.cbor")
 BATCH = 64
 """Messages that a read of the socket brings, where a batch of them is timed."""
 
@@ -75,9 +77,9 @@ def test_decode_response(benchmark: Any, size: str) -> None:
 class Ends:
     """A client's and a server's connection, mouth to ear."""
 
-    def __init__(self, deflate: Any = None) -> None:
-        self.client = _core.Connection("client", deflate=deflate)
-        self.server = _core.Connection("server", deflate=deflate)
+    def __init__(self, **negotiated: Any) -> None:
+        self.client = _core.Connection("client", **negotiated)
+        self.server = _core.Connection("server", **negotiated)
 
     def carry(self, count: int, size: int) -> int:
         """Bring so many messages there, and their echoes back; returns how many came."""
@@ -101,3 +103,10 @@ def test_there_and_back_compressed(benchmark: Any, size: str) -> None:
 
 def test_a_batch_there_and_back(benchmark: Any) -> None:
     assert benchmark(Ends().carry, BATCH, 256) == BATCH
+
+
+# ── the encodings, beside each other; bench/encodings.py measures what one saves ────────
+@pytest.mark.parametrize("subprotocol", [None, *SUBPROTOCOLS], ids=["plain", *SUBPROTOCOLS])
+@pytest.mark.parametrize("size", ENCODED_SIZES)
+def test_there_and_back_encoded(benchmark: Any, size: str, subprotocol: str | None) -> None:
+    assert benchmark(Ends(subprotocol=subprotocol).carry, 1, ENCODED_SIZES[size]) == 1
