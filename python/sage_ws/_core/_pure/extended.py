@@ -104,6 +104,8 @@ _EMPTY: Final[dict[int, Any]] = {
 }
 _ABSENT: Final = tuple(_EMPTY[field.major] for field in FIELDS)
 _MAJORS: Final = bytes(field.major for field in FIELDS)
+_BASES: Final = bytes(field.major << 5 for field in FIELDS)
+"""The first bytes of their items, less the argument."""
 
 Values = list[Any]
 """A message's fields, by their numbers; what is absent is empty, false or `None`. An unknown kind is a number
@@ -127,7 +129,7 @@ def read(message: str | bytes, subprotocol: str) -> Parcel:
         if isinstance(message, str):
             raise DecodeError("expected CBOR, found a TEXT message")
         values = list(_ABSENT)
-        if usual.read(message, _MAJORS, values):
+        if usual.read(message, _BASES, values):
             kind, credit = values[KIND], values[CREDIT]
             if kind is not None and (credit is None or credit <= MOST_CREDIT):
                 return values, kind > GOAWAY, None
@@ -285,6 +287,10 @@ def refuse_credit(count: int) -> None:
 
 def write_request(message: SecureMessage, remaining: float, credit: int, subprotocol: str) -> bytes:
     """A request, with the seconds that are left for it and the parts in which its answer may come."""
+    if subprotocol == "sage.1.cbor" and remaining == inf and not credit:
+        usual_form = usual.write_request(message)
+        if usual_form:
+            return usual_form
     fields = (
         (ID, message.id),
         (CONTEXT_ID, message.context_id),
@@ -305,20 +311,9 @@ def write_response(
 ) -> bytes:
     """A response, or a part of one where `more` will follow."""
     if data and success and not error and not more and subprotocol == "sage.1.cbor":
-        # The usual one, all at once.
-        encoded_id, encoded_task, length = message_id.encode(), task_id.encode(), len(data)
-        if 0 < len(encoded_id) < _SHORT > len(encoded_task) > 0:
-            parts = (
-                b"\xa5\x00\x01",
-                _HEADS[TASK_ID][len(encoded_task)],
-                encoded_task,
-                b"\x09\xf5",
-                _HEADS[MESSAGE_ID][len(encoded_id)],
-                encoded_id,
-                _HEADS[DATA][length] if length < _SHORT else _head(DATA, length),
-                data,
-            )
-            return b"".join(parts)
+        usual_form = usual.write_success(message_id, task_id, data)
+        if usual_form:
+            return usual_form
     fields = (
         (TASK_ID, task_id),
         (SUCCESS, success),
@@ -353,14 +348,10 @@ def _write_cbor(kind: int, fields: Fields) -> bytes:
         if value.__class__ is str:
             if value:
                 encoded = value.encode()
-                length = len(encoded)
-                head = _HEADS[number][length] if length < _SHORT else _head(number, length)
-                parts += (head, encoded)
+                parts += (_head(number, len(encoded)), encoded)
         elif value.__class__ is bytes:
             if value:
-                length = len(value)
-                head = _HEADS[number][length] if length < _SHORT else _head(number, length)
-                parts += (head, value)
+                parts += (_head(number, len(value)), value)
         elif value.__class__ is bool:
             parts += (_head(number, _FALSE_AND_TRUE[value]), b"")
         elif value.__class__ is int:
@@ -386,11 +377,9 @@ def _head(number: int, argument: int) -> bytes:
     return bytes((number,)) + cbor.head(_MAJORS[number], argument)
 
 
-_SHORT: Final = 80
 _FALSE_AND_TRUE: Final = (20, 21)
 _KIND_ITEMS: Final = [bytes((KIND, kind)) for kind in range(len(KINDS))]
 _MAP_HEADS: Final = [cbor.head(cbor.MAP, count) for count in range(len(FIELDS) + 1)]
-_HEADS: Final = [[_head(number, length) for length in range(_SHORT)] for number in range(len(FIELDS))]
 
 
 def _write_json(kind: int, fields: Fields) -> bytes:
