@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
+from opentelemetry.propagators.textmap import Setter
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -113,7 +114,7 @@ class Telemetry:
                 "client", span, trace.set_span_in_context(span), self._seconds["client"], told
             ) as call:
                 carrier = dict(message.metadata)
-                self._propagator.inject(carrier)
+                self._propagator.inject(carrier, setter=_METADATA)
                 if carrier != message.metadata:
                     message = message.replace(metadata=carrier)
                 return call.answered(await next(message))
@@ -191,13 +192,23 @@ def _about(message: SecureMessage) -> dict[str, str | int]:
     return about
 
 
+class _Metadata(Setter[dict[str, str]]):
+    """Writes a context into metadata."""
+
+    def set(self, carrier: dict[str, str], key: str, value: str) -> None:
+        carrier[key] = value
+
+
+_METADATA: Final = _Metadata()
+
+
 class _Call:
     """A span that is the current one, until the call has ended, and what is told of its end."""
 
     def __init__(
         self, kind: Kind, span: Span, context: Context, seconds: Histogram, told: Mapping[str, str]
     ) -> None:
-        self._kind = kind
+        self._kind: Kind = kind
         self._span = span
         self._context = context
         self._seconds = seconds

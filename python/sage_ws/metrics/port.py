@@ -171,7 +171,7 @@ class _Own(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 class _Sender(socketserver.StreamRequestHandler):
     timeout = SLOWEST
-    server: _Own
 
     def handle(self) -> None:
+        assert isinstance(self.server, _Own)
         self.wfile.write(self.server.text() + END)

@@ -135,7 +135,9 @@ class _Numbers(Collector):
 
     def describe(self) -> Iterable[Metric]:
         """The families that there may be: a registry asks, so that none is there twice."""
-        sums = {(kind, ""): dict.fromkeys(known_keys(kind), 0.0) for kind in DURATIONS}
+        sums: dict[tuple[Kind, str], dict[str, float]] = {
+            (kind, ""): dict.fromkeys(known_keys(kind), 0.0) for kind in DURATIONS
+        }
         return _families(Reading(sums, {(kind, "", ""): 0 for kind in DURATIONS}))
 
     def collect(self) -> Iterable[Metric]:
