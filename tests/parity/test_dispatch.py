@@ -37,7 +37,13 @@ class Link:
     def __init__(self, log: list[Any]) -> None:
         self.log = log
 
-    def call(self) -> str:
+    def entering(self, message: Any, context: contextvars.Context) -> None:
+        assert isinstance(context, contextvars.Context)
+        self.log.append(("entering", message.id, message._terms))
+
+    def call(self, message: Any, context: contextvars.Context) -> str:
+        assert isinstance(context, contextvars.Context)
+        self.log.append(("call", message.id))
         return "call"
 
     def answer(self, message: Any, reply: Any) -> bool:
@@ -115,6 +121,14 @@ def told(stopped: Any) -> Any:
     return message.id, type(outcome), started, type(awaited), type(error), str(error)
 
 
+def arrived(body: ModuleType, message: Any, number: int) -> Any:
+    """A message as it comes by the wire; each third one says how long its sender waits."""
+    ends = [body.Connection(role, subprotocol="sage.1.cbor") for role in ("client", "server")]
+    ends[0].send_message(message, None, float("inf"), 5.0 if number % 3 == 0 else float("inf"))
+    (received,) = ends[1].receive_data(ends[0].data_to_send())
+    return received
+
+
 def run(body: ModuleType, kinds: list[str], cancelled_at: int, takes_call: bool) -> list[Any]:
     log: list[Any] = []
     seen: list[str] = []
@@ -123,7 +137,9 @@ def run(body: ModuleType, kinds: list[str], cancelled_at: int, takes_call: bool)
     either = (lambda message, call: handler(message)) if takes_call else handler
     dispatch = body.Dispatch(either, takes_call, contextvars.copy_context())
     messages = [
-        body.SecureMessage(payload=kind.encode(), did="did:sage:test", id=f"m-{number}")
+        arrived(
+            body, body.SecureMessage(payload=kind.encode(), did="did:sage:test", id=f"m-{number}"), number
+        )
         for number, kind in enumerate(kinds)
     ]
     dispatch.submit(link, None, messages)

@@ -54,6 +54,11 @@ pub(crate) struct Terms {
 }
 
 impl SecureMessage {
+    /// Whether its sender told how long it waits, or how many parts it takes.
+    pub(crate) const fn has_terms(&self) -> bool {
+        self.terms.is_some()
+    }
+
     /// From the wire, where all has its type.
     #[allow(clippy::too_many_arguments)] // the constructor's order
     pub(crate) const fn received(
@@ -103,11 +108,6 @@ impl SecureMessage {
 
 #[pymethods]
 impl SecureMessage {
-    /// Whether its sender told how long it waits, or how many parts it takes.
-    pub(crate) const fn has_terms(&self) -> bool {
-        self.terms.is_some()
-    }
-
     #[classattr]
     #[pyo3(name = "__match_args__")]
     const MATCH_ARGS: (&str, &str, &str, &str, &str, &str, &str, &str) = NAMES;
