@@ -118,6 +118,17 @@ PROMISES: Final = (
         ),
     ),
     Promise(
+        "zip bomb",
+        "inflating stops at the message limit, 1009",
+        "1000:1: RSS ≤ +2× the limit",
+        asserted("64 MiB from 64 KiB against a limit of 16 MiB, in one frame and in fragments"),
+        (
+            "conformance/test_deflate.py::test_8_a_bomb_ends_at_the_limit",
+            "conformance/test_deflate.py::test_10_4_the_limit_is_of_the_message",
+            "integration/test_compression.py::test_a_bomb_costs_its_connection_and_no_other",
+        ),
+    ),
+    Promise(
         "half-open peer",
         "`ping_interval` [20 s] + `ping_timeout` [20 s]; every pending call fails then",
         "found within both + 1 s",

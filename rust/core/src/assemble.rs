@@ -218,6 +218,7 @@ impl Assembler {
 /// What is different for a compressed message.
 impl Assembler {
     /// Inflates what the chunk has of the frame's payload.
+    #[cold]
     fn inflate(&mut self, frame: &mut Frame, piece: &[u8]) -> Result<(), Violation> {
         let Some(inflater) = &mut self.inflater else { return Ok(()) };
         let limit = self.limit.unwrap_or(usize::MAX);

@@ -133,6 +133,7 @@ pub fn decode(bytes: &[u8], role: Role, deflate: bool) -> Result<Option<Header>,
     Ok(Some(Header { fin, rsv1: first & RSV1 != 0, opcode, length, size }))
 }
 
+#[cold]
 const fn begins_message(first: u8) -> bool {
     first & OPCODE == Opcode::Text as u8 || first & OPCODE == Opcode::Binary as u8
 }

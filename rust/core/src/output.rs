@@ -86,6 +86,7 @@ impl Output {
     }
 
     /// Does the same for a message that is compressed here.
+    #[cold]
     pub fn finish_deflated<R: Random>(
         &mut self,
         unfinished: &Unfinished,
