@@ -69,16 +69,16 @@ def noise(size: int) -> Iterator[bytes]:
         yield source.randbytes(size)
 
 
-def ends(wanted: Deflate | None) -> tuple[Connection, Connection]:
+def ends(wanted: Deflate | None, subprotocol: str | None = None) -> tuple[Connection, Connection]:
     """A client's and a server's connection that have agreed on that."""
     if wanted is None:
-        return Connection("client"), Connection("server")
+        return Connection("client", subprotocol=subprotocol), Connection("server", subprotocol=subprotocol)
     client = wanted.client_max_window_bits, not wanted.client_no_context_takeover
     server = wanted.server_max_window_bits, not wanted.server_no_context_takeover
     effort = wanted.threshold, wanted.level, wanted.memory_level
     return (
-        Connection("client", deflate=(*client, *server, *effort)),
-        Connection("server", deflate=(*server, *client, *effort)),
+        Connection("client", subprotocol=subprotocol, deflate=(*client, *server, *effort)),
+        Connection("server", subprotocol=subprotocol, deflate=(*server, *client, *effort)),
     )
 
 
@@ -96,14 +96,16 @@ def carry(client: Connection, server: Connection, messages: list[SecureMessage])
     return travelled
 
 
-def measure(payloads: Iterator[bytes], size: int, wanted: Deflate) -> tuple[float, float, float]:
-    """Bytes on the wire beside those without compression, and seconds for a message off and on."""
+def measure(
+    payloads: Iterator[bytes], size: int, wanted: Deflate, subprotocol: str | None
+) -> tuple[float, float, float]:
+    """Bytes on the wire, and seconds for a message off and on."""
     messages = [SecureMessage(payload=next(payloads), did="did:sage:bench") for _ in range(BYTES // size)]
     best = {None: math.inf, wanted: math.inf}
     travelled: dict[Deflate | None, int] = {}
     for _ in range(ROUNDS):
         for setting, least in best.items():
-            client, server = ends(setting)
+            client, server = ends(setting, subprotocol)
             begun = time.perf_counter()
             travelled[setting] = carry(client, server, messages)
             best[setting] = min(least, (time.perf_counter() - begun) / len(messages))
@@ -145,18 +147,20 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory-of", help="a setting: its bytes for a connection, alone")
+    parser.add_argument("--subprotocol", help="sage.1.json or sage.1.cbor; plain SAGE JSON without it")
     given = parser.parse_args()
     if given.memory_of is not None:
         print(take_memory(given.memory_of))
         return
-    print(f"{core_name} core")
+    print(f"{core_name} core, {given.subprotocol or 'plain SAGE JSON'}")
     print(f"\n{'':44} {'payload':>14} {'bytes':>6} {'off µs':>8} {'on µs':>8} {'pays below':>14}")
     for name, wanted in SETTINGS.items():
         for kind, payloads in (("text", texts), ("noise", noise)):
             for size in SIZES:
-                share, off, on = measure(payloads(size), size, wanted)
+                share, off, on = measure(payloads(size), size, wanted, given.subprotocol)
                 # The link on which the bytes that are saved take as long as it took to save them.
-                link = 2 * size * 4 / 3 * (1 - share) * 8 / max(on - off, 1e-9) / 1e6
+                grown = 1 if given.subprotocol == "sage.1.cbor" else 4 / 3
+                link = 2 * size * grown * (1 - share) * 8 / max(on - off, 1e-9) / 1e6
                 took = f"{off * 1e6:>8.1f} {on * 1e6:>8.1f} {link:>7.0f} Mbit/s"
                 print(f"{name:44} {kind:>7} {size >> 10:>2} KiB {share:>6.2f} {took}")
     without = memory_of("off")

@@ -241,8 +241,11 @@ def test_echoes(endpoint: Any, deflate: Any, opcode: int) -> None:
             assert events == [sent]
             connection.send_raw(sent)
             [(first, payload)] = frames(peer, connection.data_to_send())
-            assert first == 0xC0 | opcode
-            assert back.inflate(payload) == octets
+            if send_takeover or (opcode == TEXT and size > 200):
+                assert first == 0xC0 | opcode
+            # what would not be shorter, and nothing refers to, goes as it is
+            assert len(payload) < len(octets) or send_takeover or first == 0x80 | opcode
+            assert (back.inflate(payload) if first & 0x40 else payload) == octets
 
 
 def test_short_messages_are_sent_as_they_are(endpoint: Any) -> None:

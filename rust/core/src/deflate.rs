@@ -62,11 +62,12 @@ impl Deflater {
         size >= self.parameters.threshold
     }
 
-    /// The payload of the compressed message (§7.2.1); `None`, of which only an allocator knows how: send it as it is.
+    /// The payload of the compressed message (§7.2.1); `None`: send it as it is. That is for messages which would not
+    /// be shorter, if the next does not refer to them.
     pub fn deflate(&mut self, message: &[u8]) -> Option<Vec<u8>> {
         if message.is_empty() {
             // §7.2.3.6. A second flush of nothing would give nothing.
-            return Some(vec![0]);
+            return self.parameters.send.takeover.then(|| vec![0]);
         }
         let mut state = self.state.take().unwrap_or_else(|| self.fresh());
         let mut deflated = Vec::new();
@@ -90,6 +91,8 @@ impl Deflater {
         deflated.truncate(deflated.len().checked_sub(TAIL.len())?);
         if self.parameters.send.takeover {
             self.state = Some(state);
+        } else if deflated.len() >= message.len() {
+            return None;
         }
         Some(deflated)
     }
@@ -274,7 +277,10 @@ mod tests {
                 let mut inflaters =
                     [1, 3, 4096, usize::MAX].map(|size| (size, Inflater::new(parameters.receive)));
                 for message in messages(&mut noise) {
-                    let payload = deflater.deflate(&message).unwrap();
+                    let Some(payload) = deflater.deflate(&message) else {
+                        assert!(!takeover);
+                        continue;
+                    };
                     assert!(payload.len() <= longest(message.len()));
                     for (size, inflater) in &mut inflaters {
                         assert!(inflate(inflater, &payload, *size, LIMIT).unwrap() == message, "{size}");

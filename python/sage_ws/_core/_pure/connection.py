@@ -669,8 +669,10 @@ class Connection:
         deflater = self._deflater
         if deflater is not None:
             if opcode < CLOSE and len(payload) >= deflater.threshold:
-                payload = deflater.deflate(payload)
-                opcode |= RSV1
+                deflated = deflater.deflate(payload)
+                if deflated is not None:
+                    payload = deflated
+                    opcode |= RSV1
             elif opcode == CLOSE:
                 self._deflater = None
         header = encode_header(opcode, len(payload), masked=self._client)

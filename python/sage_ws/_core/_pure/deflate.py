@@ -61,16 +61,22 @@ class Deflater:
         self._window_bits = max(window_bits, 9)
         self._state: _Compress | None = None
 
-    def deflate(self, message: bytes) -> bytes:
-        """The payload of the compressed message (§7.2.1)."""
+    def deflate(self, message: bytes) -> bytes | None:
+        """The payload of the compressed message (§7.2.1).
+
+        Returns:
+            None for a message that would not be shorter, if the next does not refer to it: it goes as it is.
+        """
         if not message:
-            return b"\x00"  # §7.2.3.6; a second flush of nothing would give nothing
+            # §7.2.3.6; a second flush of nothing would give nothing
+            return b"\x00" if self._takeover else None
         state = self._state
         if state is None:
             state = zlib.compressobj(self._level, zlib.DEFLATED, -self._window_bits, self._memory_level)
             if self._takeover:
                 self._state = state
-        return (state.compress(message) + state.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
+        deflated = (state.compress(message) + state.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
+        return deflated if self._takeover or len(deflated) < len(message) else None
 
 
 class Inflater:
