@@ -25,6 +25,7 @@ from sage_ws import (
     current_call,
     serve,
 )
+from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.testing import MemoryTransport
 from sage_ws.transports.http import HTTPTransport, http_app
 
@@ -259,6 +260,25 @@ class TestOfAClient:
         async with serve(never) as server, connect(url(server), interceptors=[stubborn]) as client:
             with pytest.raises(ReadTimeoutError, match="through the interceptors"):
                 await client.send(message(), timeout=0.05)
+
+    async def test_one_that_never_gives_up_is_ended_where_a_late_message_fails_at_once(self) -> None:
+        async def sent(message: SecureMessage, timeout: Any) -> Response:
+            await asyncio.sleep(timeout if timeout > 0.001 else -1)
+            raise ReadTimeoutError("no answer came in time")
+
+        async def late(message: SecureMessage, timeout: Any) -> Response:
+            if timeout > 0.001:
+                return await sent(message, timeout)
+            raise ReadTimeoutError("no answer came in time")
+
+        async def stubborn(message: SecureMessage, following: Next) -> Response:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    return await following(message)
+
+        for send in (sent, late):
+            with pytest.raises(ReadTimeoutError, match="through the interceptors"):
+                await send_intercepted(send, [stubborn], message(), 0.01)
 
     async def test_what_one_left_behind_goes_on(self) -> None:
         left: list[asyncio.Task[Response]] = []
