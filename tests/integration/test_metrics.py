@@ -40,6 +40,12 @@ async def echo(message: SecureMessage) -> bytes:
     return message.payload
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that is slow is waited for."""
+    monkeypatch.setattr(sources, "PATIENCE", 20.0)
+
+
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
@@ -215,6 +221,29 @@ class TestEnds:
         metrics.watch(client, "again")
         assert value(registry, "sage_ws_client_dials_total", name="again") == 1
 
+    async def test_one_whose_loop_has_ended_is_shown_as_it_was(
+        self, metrics: Metrics, registry: CollectorRegistry
+    ) -> None:
+        async def elsewhere() -> Client:
+            client = Client("ws://127.0.0.1:1/ws")
+            metrics.watch(client, "elsewhere")
+            with pytest.raises(DialError):
+                await client.send(message())
+            return client
+
+        client = await asyncio.to_thread(asyncio.run, elsewhere())
+        assert value(registry, "sage_ws_client_dials_total", name="elsewhere") == 1
+        assert client.stats()["dials"] == 1
+
+    async def test_what_stats_raises_reaches_who_asks(
+        self, metrics: Metrics, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = Client("ws://agent.example")
+        metrics.watch(client)
+        monkeypatch.setattr(client, "stats", lambda: 1 / 0, raising=False)
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(generate_latest, registry)
+
     async def test_what_cannot_be_watched(self, metrics: Metrics) -> None:
         client: Any = Client("ws://agent.example")
         with pytest.raises(TypeError, match="a Server or a Client can be watched, not str"):
@@ -336,12 +365,13 @@ class TestPort:
     async def test_a_loop_that_hangs_has_its_last_numbers_shown(
         self, metrics: Metrics, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sources, "PATIENCE", 0.05)
         asked = threading.Event()
         shown: list[Series] = []
 
         def ask() -> None:
-            shown.append(series(fetch(port.port)))
+            with monkeypatch.context() as impatient:
+                impatient.setattr(sources, "PATIENCE", 0.05)
+                shown.append(series(fetch(port.port)))
             asked.set()
 
         async def hanging(message: SecureMessage) -> bytes:
@@ -387,24 +417,41 @@ class TestPort:
         with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
             MetricsPort(0, workers=0)
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no further processes")
-    def test_it_is_served_once_in_a_process_and_by_so_many(self, registry: CollectorRegistry) -> None:
-        with MetricsPort(0, registry=registry) as port, port.serving():
-            with pytest.raises(RuntimeError, match="this process serves the metrics port already"):
-                with port.serving():
-                    pass
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    with port.serving():
-                        os._exit(0)
-                except RuntimeError as error:
-                    os._exit(7 if "made for 1 processes, and as many serve it" in str(error) else 1)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    def test_it_may_be_served_again(self, registry: CollectorRegistry) -> None:
         with MetricsPort(0, registry=registry) as port:
-            for _ in range(2):  # one after the other it may
+            for _ in range(2):
                 with port.serving():
                     assert series(fetch(port.port)) == {}
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no further processes")
+    async def test_it_is_served_once_in_a_process_and_by_so_many(self, outcome_of: Any) -> None:
+        code, out, err = await outcome_of(
+            """
+            from sage_ws.metrics import MetricsPort
+            def refused():
+                try:
+                    with port.serving():
+                        return "served"
+                except RuntimeError as error:
+                    return str(error)
+            told, tell = os.pipe()
+            with MetricsPort(0) as port:
+                pid = os.fork()
+                if pid == 0:
+                    os.read(told, 1)
+                    print(refused(), flush=True)
+                    os._exit(0)
+                with port.serving():
+                    os.write(tell, b"!")
+                    os.waitpid(pid, 0)
+                    print(refused())
+            """
+        )
+        assert (code, err) == (0, "")
+        assert out.splitlines() == [
+            "the metrics port was made for 1 processes, and as many serve it: see workers=",
+            "this process serves the metrics port already",
+        ]
 
 
 # ── several processes ──────────────────────────────────────────────────────────────────
@@ -415,8 +462,10 @@ if os.environ.get("SAGE_WS_TEST_LOOP") != "uvloop":
 import contextlib, logging
 import prometheus_client
 from sage_ws import run
-from sage_ws.metrics import Metrics, MetricsPort
+from sage_ws.metrics import Metrics, MetricsPort, places
+from sage_ws.observing import sources
 
+sources.PATIENCE = places.PATIENCE = 20.0
 metrics = Metrics()
 own = prometheus_client.Gauge("own_pid", "A metric of the program's.")
 
