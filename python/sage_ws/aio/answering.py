@@ -190,8 +190,8 @@ class Answering(Asking):
         elif isinstance(event, Cancel):
             self._cancel_handler(event.message_id)
         elif isinstance(event, Credit):
-            outgoing = self._outgoing and self._outgoing.get(event.message_id)
-            if outgoing:
+            outgoing = (self._outgoing or {}).get(event.message_id)
+            if outgoing is not None:
                 outgoing.more(event.count)
         else:
             super()._event(event)

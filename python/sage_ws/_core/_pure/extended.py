@@ -345,16 +345,16 @@ def write(kind: int, fields: Fields, subprotocol: str) -> bytes:
 def _write_cbor(kind: int, fields: Fields) -> bytes:
     parts = [b"", _KIND_ITEMS[kind]]
     for number, value in fields:
-        if value.__class__ is str:
+        if type(value) is str:
             if value:
                 encoded = value.encode()
                 parts += (_head(number, len(encoded)), encoded)
-        elif value.__class__ is bytes:
+        elif type(value) is bytes:
             if value:
                 parts += (_head(number, len(value)), value)
-        elif value.__class__ is bool:
+        elif type(value) is bool:
             parts += (_head(number, _FALSE_AND_TRUE[value]), b"")
-        elif value.__class__ is int:
+        elif type(value) is int:
             parts += (_head(number, value), b"")
         elif value:
             entries = cast("Mapping[str, str]", value)
