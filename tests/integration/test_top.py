@@ -52,6 +52,7 @@ def command(
 ) -> Callable[..., Awaitable[Any]]:
     """``program = await command("top", …)``, in a folder with ``agents.py``."""
     tmp_path.joinpath("agents.py").write_text(HANDLER)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(Path(one).absolute()) for one in sys.path if one))
     monkeypatch.chdir(tmp_path)
 
     async def start(*arguments: str) -> Any:
