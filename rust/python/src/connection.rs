@@ -122,12 +122,12 @@ impl Connection {
         let py = slf.py();
         let message = message.get();
         let mut request = message.request(py)?;
-        if slf.try_borrow()?.core.extended() {
+        let call = Call { waiter, id: message.id.clone_ref(py) };
+        let mut connection = slf.try_borrow_mut()?;
+        if connection.core.extended() {
             request.deadline_ms = deadline_ms(remaining);
             request.credit = Some(counted(credit)?).filter(|&credit| credit > 0);
         }
-        let call = Call { waiter, id: message.id.clone_ref(py) };
-        let mut connection = slf.try_borrow_mut()?;
         connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);
         let buffered = connection.core.buffered();

@@ -450,7 +450,10 @@ class Connection:
         if self._close_sent:
             self._dropped += 1
             return self._buffered
-        payload = self._response(success, message_id, task_id, data, error, more)
+        if self._subprotocol:
+            payload = self._response(success, message_id, task_id, data, error, more)
+        else:
+            payload = wire.write_response(success, message_id, task_id, data, error)
         if self._is_too_big(payload):
             raise self._too_big("response", len(payload), message.id)
         if not more:
