@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     /// Requests handed out and not answered yet: the caller counts them up, answers count them down.
     #[pyo3(get, set)]
     pub(crate) running: usize,
+    /// Messages queued by the socket since it last wrote.
+    pub(crate) unwritten: u32,
     /// Each answer is to be given by the link itself: it has more to do then.
     #[pyo3(get, set)]
     pub(crate) watched: bool,
@@ -71,7 +73,7 @@ impl Connection {
             }
             core.set_deflate(parameters);
         }
-        Ok(Self { running: 0, watched: false, core })
+        Ok(Self { running: 0, unwritten: 0, watched: false, core })
     }
 
     /// Take what one socket read brought.

@@ -217,6 +217,7 @@ impl Socket {
     fn write(&self, py: Python<'_>) -> PyResult<Written> {
         let Some(io) = &self.io else { return Ok(Written::All) };
         let mut connection = self.connection.bind(py).try_borrow_mut()?;
+        connection.unwritten = 0;
         let output = connection.core.output();
         if output.is_empty() {
             return Ok(Written::All);
@@ -259,7 +260,9 @@ impl Socket {
             return Ok(false);
         }
         connection.running = connection.running.saturating_sub(1);
-        let done = connection.running == 0 || connection.core.buffered() >= ANSWERS_AT;
+        connection.unwritten += 1;
+        let much = connection.core.buffered() >= ANSWERS_AT || connection.unwritten >= ANSWERS_TOGETHER;
+        let done = connection.running == 0 || much;
         drop(connection);
         let unflushed = socket.unflushed;
         drop(socket);
@@ -372,7 +375,8 @@ impl Socket {
         connection.lend_buffer();
         let sent = connection.core.send_message(&request, call, deadline);
         let alone = connection.core.pending() == 1;
-        let full = connection.core.buffered() >= REQUESTS_AT;
+        connection.unwritten += 1;
+        let full = connection.core.buffered() >= REQUESTS_AT || connection.unwritten >= REQUESTS_TOGETHER;
         drop(connection);
         sent.map_err(|error| send_error(py, error, Some(value.id.bind(py))))?;
         let (blocked, unflushed) = (socket.blocked, socket.unflushed);
@@ -533,3 +537,7 @@ static FUTURE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// meanwhile; and bytes of requests, which what one batch of answers sets free then fills once.
 const ANSWERS_AT: usize = 8 * 1024;
 const REQUESTS_AT: usize = 16 * 1024;
+/// The same as messages, for small ones: 64 in flight in CBOR would else travel as one batch, and each end wait while
+/// the other one works.
+const ANSWERS_TOGETHER: u32 = 36;
+const REQUESTS_TOGETHER: u32 = 44;
