@@ -29,6 +29,7 @@ median of these ratios is what is printed.
 ``idle``            opening handshakes, memory and pings, by ``raw_clients``
 ``startup``         the import, the wheel
 ``workers``         `run(workers=…)`
+``wire``            among ours: CBOR and JSON, compression, both directions, streams
 ``effort``          how long all of this may take
 ``report``          ratios, figures, tables
 ``targets``         what was to be reached, row by row
@@ -42,7 +43,8 @@ median of these ratios is what is printed.
 ==================  ====================================================================
 
 A further peer is a module in ``peers/`` and its line in `bench.peers.RACING`; a further shape is a line in
-`bench.shapes.SHAPES`, a curve in `bench.curves.CURVES`, a row to reach in `bench.targets.TARGETS`. Why we
-lose where we do is written in `bench.losses.REASONS`. Instructions, which do not drift as seconds do:
+`bench.shapes.SHAPES`, a contest among ours in `bench.wire.CONTESTS`, a curve in `bench.curves.CURVES`, a row
+to reach in `bench.targets.TARGETS`. Why we lose where we do is written in `bench.losses.REASONS`.
+Instructions, which do not drift as seconds do:
 `bench.instructions` (``make counts``).
 """

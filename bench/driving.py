@@ -10,7 +10,7 @@ from itertools import cycle
 from typing import Final, TypeAlias
 
 from bench.message import payloads
-from bench.shapes import Round, Wanted
+from bench.shapes import Round, Shape, Wanted
 
 Ask: TypeAlias = Callable[[bytes], Awaitable[None]]
 """Sends a fresh message with this payload, awaits its answer and checks it."""
@@ -71,7 +71,7 @@ async def _together(loops: list[Ask], wanted: Wanted, tick: Tick) -> Round:
     begun, first = time.perf_counter(), 0
     async with asyncio.TaskGroup() as group:
         for number, ask in enumerate(loops):
-            group.create_task(_ask_on(ask, _payloads_from(number, wanted.shape.payload), count))
+            group.create_task(_ask_on(ask, _payloads_from(number, wanted.shape), count))
         if wanted.messages is None:
             await asyncio.sleep(wanted.seconds * WARM_UP)
             while count.answered < len(loops):  # each had its turn
@@ -100,7 +100,7 @@ async def _ask_on(ask: Ask, source: Iterator[bytes], count: _Count) -> None:
 
 async def _one_by_one(ask: Ask, wanted: Wanted, tick: Tick) -> Round:
     """One message at a time, each timed from its making to its checked answer."""
-    clock, source, took = time.perf_counter, _payloads_from(0, wanted.shape.payload), list[float]()
+    clock, source, took = time.perf_counter, _payloads_from(0, wanted.shape), list[float]()
     if wanted.messages is None:
         warm = clock() + wanted.seconds * WARM_UP
         while clock() < warm:
@@ -119,8 +119,8 @@ async def _one_by_one(ask: Ask, wanted: Wanted, tick: Tick) -> Round:
     return Round(len(took), before - begun, took[len(took) // 2], took[len(took) * 99 // 100])
 
 
-def _payloads_from(number: int, size: int) -> Iterator[bytes]:
+def _payloads_from(number: int, shape: Shape) -> Iterator[bytes]:
     """The payloads over and over, each loop from a place of its own."""
-    those = payloads(size)
+    those = payloads(shape.payload, shape.text)
     place = number % len(those)
     return cycle(those[place:] + those[:place])

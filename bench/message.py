@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from base64 import b64decode, b64encode
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 DID: Final = "did:sage:ethereum:0x742d35cc6634c0532925a3b844bc454e4438f44e"
@@ -13,6 +14,8 @@ TASK_ID: Final = "task-000042"
 SIGNATURE: Final = random.Random(64).randbytes(64)
 METADATA: Final = {"action": "summarise"}
 ROLE: Final = "agent"
+PARTS: Final = 256
+"""Of a stream, each the payload."""
 LARGEST: Final = 16 << 20
 """Bytes of a message on the wire that every peer must take: a library's default that is less is raised."""
 
@@ -22,10 +25,20 @@ class WrongAnswer(Exception):
 
 
 @cache
-def payloads(size: int) -> tuple[bytes, ...]:
-    """Random payloads of one size, the same in every process; many, so that no answer fits them all."""
+def payloads(size: int, text: bool = False) -> tuple[bytes, ...]:
+    """Payloads of one size, the same in every process; many, so that no answer fits them all.
+
+    Args:
+        size: bytes of each.
+        text: whether they are prose, pieces of the documentation; without it they are random.
+    """
     source = random.Random(size)
-    return tuple(source.randbytes(size) for _ in range(61))
+    if not text:
+        return tuple(source.randbytes(size) for _ in range(61))
+    docs = Path(__file__).parent.parent / "docs"
+    prose = b"".join(path.read_bytes() for path in sorted(docs.rglob("*.md")))
+    starts = (source.randrange(len(prose) - size) for _ in range(61))
+    return tuple(prose[start : start + size] for start in starts)
 
 
 def check(right_id: bool, right_bytes: bool) -> None:

@@ -13,7 +13,7 @@ from statistics import median
 from string import Template
 from typing import Final
 
-from bench import idle, plots, startup, targets, workers
+from bench import idle, plots, startup, targets, wire, workers
 from bench.curves import CURVES, Curve, lines, rise
 from bench.losses import losses
 from bench.peers import load
@@ -52,10 +52,11 @@ def render(record: Record, drawn: Mapping[str, Path]) -> str:
         rounds=f"{record.effort['rounds']:g}",
         seconds=f"{record.effort['seconds']:g}",
         base=load(baseline(record)).title,
-        targets=markdown(list(targets.table(record)), align="llrrl"),
+        targets=markdown(list(targets.table(record, targets.BESIDE_OTHERS)), align="llrrl"),
         ratios=_image(drawn, "ratios", "How many times our cost each peer's is, at each shape of traffic"),
         shapes="\n\n".join(_shape(record, shape.name) for shape in shapes(record)),
         curves="\n\n".join(_curve(record, curve, drawn) for curve in CURVES if record.curves.get(curve.name)),
+        wire="\n\n".join(_wire(record)),
         idle="\n\n".join(_idle(record)),
         startup=_startup(record),
         losses=markdown(list(_losses(record)), align="lll"),
@@ -99,6 +100,12 @@ def _curve(record: Record, curve: Curve, drawn: Mapping[str, Path]) -> str:
     image = _image(drawn, name, f"{curve.unit}, over {curve.axis}")
     about = f"{curve.title.capitalize()}; {curve.unit}."
     return f"### {curve.name.capitalize()}\n\n{about}\n\n{image}\n\n{markdown(table)}"
+
+
+def _wire(record: Record) -> Iterator[str]:
+    """What was to be reached with our own wire, and its tables."""
+    yield markdown(list(targets.table(record, targets.OUR_WIRE)), align="llrrl")
+    yield from wire.tables(record)
 
 
 def _idle(record: Record) -> Iterator[str]:

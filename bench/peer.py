@@ -32,6 +32,7 @@ class Peer(ABC):
         environment: variables for both processes, such as the core that they shall run.
         loop: the event loop's library, where it belongs to what is compared; None takes the run's.
         shapes: names of the shapes that it takes part in; None for all.
+        messages: that it brings there and back for each ask of the driver's.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Peer(ABC):
     environment: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     loop: Literal["asyncio", "uvloop"] | None = field(default=None, kw_only=True)
     shapes: frozenset[str] | None = field(default=None, kw_only=True)
+    messages: int = field(default=1, kw_only=True)
 
     @abstractmethod
     def missing(self) -> str | None:

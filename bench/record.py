@@ -41,6 +41,7 @@ class Record:
         failed: peer's name to how it gave up.
         shapes: shape's name to its turns.
         curves: curve's name to a point's name to its turns.
+        wire: contest's key (`bench.wire`) to its turns.
         figures: what is one number each round: figure's name to whose it is to the numbers.
     """
 
@@ -55,6 +56,7 @@ class Record:
     failed: dict[str, str] = field(default_factory=dict)
     shapes: dict[str, Turns] = field(default_factory=dict)
     curves: dict[str, dict[str, Turns]] = field(default_factory=dict)
+    wire: dict[str, Turns] = field(default_factory=dict)
     figures: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @classmethod
@@ -78,6 +80,7 @@ class Record:
         """Write it, and for other readers what follows from it."""
         whole = {"format": FORMAT, **asdict(self), "targets": list(targets)}
         whole["shapes"] = {name: _columns(turns) for name, turns in self.shapes.items()}
+        whole["wire"] = {name: _columns(turns) for name, turns in self.wire.items()}
         whole["curves"] = {
             name: {point: _columns(turns) for point, turns in points.items()}
             for name, points in self.curves.items()
@@ -97,8 +100,10 @@ class Record:
         whole = json.loads(path.read_text("utf-8"))
         if whole.get("format") != FORMAT:
             raise ValueError(f"{path.name} is of another format")
+        whole.setdefault("wire", {})  # older ones have none
         known = {each.name: whole[each.name] for each in fields(cls)}
         known["shapes"] = {name: _turns(columns) for name, columns in whole["shapes"].items()}
+        known["wire"] = {name: _turns(columns) for name, columns in whole["wire"].items()}
         known["curves"] = {
             name: {point: _turns(columns) for point, columns in points.items()}
             for name, points in whole["curves"].items()

@@ -16,6 +16,7 @@ class Shape:
         in_flight: messages on each of them at any moment.
         figure: what is compared: the median round trip, or messages per second.
         payload: bytes of each message's payload.
+        text: whether they are prose, which compresses; random ones do not.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Shape:
     in_flight: int
     figure: Literal["p50", "rate"]
     payload: int = 256
+    text: bool = False
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench import idle, startup, workers
+from bench import idle, startup, wire, workers
 from bench.curves import CURVES, rise
 from bench.record import Record
 from bench.report import Spread, ratio, short
@@ -127,10 +127,26 @@ class Most(Target):
         return Spread.of([one / self.unit for one in its]) if its else None
 
 
+@dataclass(frozen=True)
+class Gain(Target):
+    """A line of a contest (`bench.wire`) against another: how many times its rate."""
+
+    contest: str
+    theirs: str
+    ours: str = wire.CBOR
+    at_least = True
+
+    def take(self, record: Record) -> Spread | None:
+        turns = record.wire.get(self.contest, {})
+        if self.ours not in turns or self.theirs not in turns:
+            return None
+        return ratio(turns[self.ours], turns[self.theirs])
+
+
 BOTH: Final = ("64 in flight", "64 connections")
 SMALL: Final = ("sequential", *BOTH)
 
-TARGETS: Final[tuple[Target, ...]] = (
+BESIDE_OTHERS: Final[tuple[Target, ...]] = (
     Speed("64 in flight, ids by `uuid4`", "× picows", 2.4, "64 in flight", "picows", "sage-uuid4"),
     Speed("64 in flight", "× picows", 5.5, "64 in flight", "picows"),
     Speed("64 in flight", "× Go", 6, "64 in flight", "go"),
@@ -182,6 +198,30 @@ TARGETS: Final[tuple[Target, ...]] = (
         "messages per CPU-second, 2 workers", "of 1 worker's", 0.9, workers.WORKERS, "2 workers", "1 worker"
     ),
 )
+
+OUR_WIRE: Final[tuple[Target, ...]] = tuple(
+    Gain(
+        f"CBOR, {size}{core}",
+        f"× {title}",
+        1.5 if size == "64 KiB" else 1,
+        f"{about}: {size}",
+        theirs,
+        ours,
+    )
+    for about, core, ours, beside in (
+        (wire.ENCODINGS, "", wire.CBOR, {wire.PLAIN: "plain JSON", wire.JSON: "`sage.1.json`"}),
+        (
+            wire.ENCODINGS_PURE,
+            ", pure core",
+            "sage-pure-cbor",
+            {"sage-pure": "plain JSON", "sage-pure-json": "`sage.1.json`"},
+        ),
+    )
+    for size in wire.SIZES
+    for theirs, title in beside.items()
+)
+"""These stand in a table of their own."""
+TARGETS: Final = (*BESIDE_OTHERS, *OUR_WIRE)
 
 
 def verdict(met: bool | None) -> str:

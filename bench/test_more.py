@@ -12,6 +12,7 @@ from bench.curves import CURVES, Curve, trace
 from bench.effort import Effort
 from bench.race import Said
 from bench.record import Record
+from bench.wire import CONTESTS, take_wire
 
 
 @pytest.fixture
@@ -36,6 +37,11 @@ def test_curve(
         said=said,
     )
     assert not set(curve.lines) & set(record.failed), record.failed
+
+
+def test_our_wire(record: Record, effort: Effort, said: Said, loop: str) -> None:
+    take_wire(record, effort.rounds, effort.seconds, loop, said)
+    assert not any(line in record.failed for contest in CONTESTS for line in contest.lines), record.failed
 
 
 def test_memory(record: Record, effort: Effort, said: Said, loop: str) -> None:

@@ -6,7 +6,9 @@
     make counts COUNTS_ARGS=--record      keep the counts in results/instructions.json
 
 Two programs run under valgrind's callgrind, each operation so many times and then twice as many: the
-difference, divided, is what one operation costs, start-up left out. What the kernel does is not in it.
+difference, divided, is what one operation costs, start-up left out. What the kernel does is not in it. All
+of it is plain SAGE JSON, whole ends by ``encoding="plain"``: so counts stay comparable with what was recorded
+before there was CBOR.
 
 ================  =====================================================================
 ``core``          in Rust, ``rust/core/examples/instructions.rs``: the pieces, and both

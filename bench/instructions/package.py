@@ -192,7 +192,7 @@ async def count_awaited(name: str, batch: int, exchange: Callable[[int], Awaitab
 async def count_ends() -> None:
     loop = asyncio.get_running_loop()
     chunk, expected = sent_requests(), len(sent_answers())
-    async with sage_ws.serve(handler, "127.0.0.1", 0) as server:
+    async with sage_ws.serve(handler, "127.0.0.1", 0, encoding="plain") as server:
         async with bare_client(server.port) as bare:
 
             async def bare_rounds(rounds: int) -> None:
@@ -204,7 +204,7 @@ async def count_ends() -> None:
 
             await count_awaited("server: read, dispatch, write, 16 at once", BATCH, bare_rounds)
 
-        async with sage_ws.connect(f"ws://127.0.0.1:{server.port}/ws") as client:
+        async with sage_ws.connect(f"ws://127.0.0.1:{server.port}/ws", encoding="plain") as client:
 
             async def one_by_one(rounds: int) -> None:
                 payload = payloads(256)[0]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+from bench.message import PARTS
 from bench.peer import Pair, Peer, Program, PythonPeer, Sage, Workers
 from bench.peers import go_gorilla, rust_limit
 
@@ -124,6 +125,27 @@ APART: Final[tuple[Peer, ...]] = (
         )
         for ms in (0, 1, 10)
     ),
+    *(
+        Sage(name, title, f"bench.peers.{where}", core="rust", shapes=LOAD, messages=messages)
+        for name, title, where, messages in (
+            ("sage-json", "`sage.1.json`", "sage:JSON", 1),
+            ("sage-cbor", "`sage.1.cbor`, the default", "sage:CBOR", 1),
+            ("sage-deflate", "the same, compressed", "sage:DEFLATE", 1),
+            ("sage-reversed", "the server asks", "sage_wire:ASKED_BY_SERVER", 1),
+            ("sage-both-ways", "both ask at once", "sage_wire:BOTH_WAYS", 2),
+            ("sage-streams", "parts of streams", "sage_wire:STREAMS", PARTS),
+        )
+    ),
+    *(
+        Sage(
+            f"sage-pure-{name}",
+            f"`sage.1.{name}`, pure core",
+            f"bench.peers.sage:PURE_{name.upper()}",
+            core="pure",
+            shapes=LOAD,
+        )
+        for name in ("json", "cbor")
+    ),
     Sage("sage-pinging", "sage_ws, a ping a second", "bench.peers.sage:PINGING", core="rust"),
     PythonPeer(
         "websockets-pinging",
@@ -135,7 +157,7 @@ APART: Final[tuple[Peer, ...]] = (
     _workers(1),
     _workers(2),
 )
-"""What curves and idle connections need besides; they are not in the race."""
+"""What curves, idle connections and our own wire need besides; they are not in the race."""
 
 PEERS: Final[Mapping[str, Peer]] = {peer.name: peer for peer in (*RACING, *APART)}
 OURS: Final = ("sage-rust", "sage-pure")

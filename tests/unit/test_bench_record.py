@@ -11,7 +11,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from bench import idle, losses, page, plots, report, startup, targets
+from bench import idle, losses, page, plots, report, startup, targets, wire
 from bench.curves import CURVES, lines, rise
 from bench.peers import PEERS
 from bench.record import Record, newest
@@ -46,6 +46,10 @@ def record() -> Record:
     }
     made.curves = {"pending": {"1": {"sage-rust": rounds(100)}, "10": {"sage-rust": rounds(5)}}}
     made.curves["pending"]["100"] = {"sage-rust": rounds(10)}
+    made.wire = {
+        "CBOR and JSON: 64 KiB": {"sage-rust": rounds(40, 80, 40), "sage-cbor": rounds(25, 40, 20)},
+        "both directions: 64 in flight": {"sage-cbor": rounds(2, 4, 2), "sage-reversed": rounds(4, 8, 4)},
+    }
     made.figures = {
         idle.MEMORY: {"sage-rust": [1024.0], "go": [20_000.0], "rust": [160.0]},
         idle.HANDSHAKES: {"sage-rust": [9_000.0], "websockets-orjson": [3_000.0], "go": [20_000.0]},
@@ -102,6 +106,35 @@ def test_targets_are_met_missed_or_not_measured(record: Record) -> None:
     assert met["`import sage_ws` over `import asyncio`, rust", "≤ 25 ms"] is False
 
 
+def test_our_wire_is_compared_inside_each_round(record: Record) -> None:
+    against_plain, against_json = [
+        target for target in targets.OUR_WIRE if target.row == "CBOR, 64 KiB" and target.bound == 1.5
+    ]
+    got = against_plain.take(record)
+    assert got is not None
+    assert (got.least, got.middle, got.most) == pytest.approx((1.6, 2.0, 2.0))
+    assert against_plain.met(record) is True
+    assert against_json.met(record) is None
+
+
+def test_a_record_without_our_wire_is_read(record: Record, tmp_path: Path) -> None:
+    record.dump(tmp_path / "one.json")
+    whole = json.loads((tmp_path / "one.json").read_text("utf-8"))
+    del whole["wire"]
+    (tmp_path / "one.json").write_text(json.dumps(whole), "utf-8")
+    assert Record.load(tmp_path / "one.json").wire == {}
+
+
+def test_contests_are_among_ours_and_have_keys_of_their_own() -> None:
+    assert all(PEERS[line].name.startswith("sage-") for one in wire.CONTESTS for line in one.lines)
+    assert len({one.key for one in wire.CONTESTS}) == len(wire.CONTESTS)
+    assert {one.about for one in wire.CONTESTS} == wire.ABOUT.keys()
+    keys = {one.key: one.lines for one in wire.CONTESTS}
+    for target in targets.OUR_WIRE:
+        assert isinstance(target, targets.Gain)
+        assert {target.ours, target.theirs} <= set(keys[target.contest])
+
+
 def test_every_target_names_peers_and_curves_that_there_are() -> None:
     for target in targets.TARGETS:
         if isinstance(target, targets.Speed):
@@ -146,6 +179,8 @@ def test_the_page_holds_the_record(record: Record, monkeypatch: pytest.MonkeyPat
     assert "| HTTP, aiohttp both ends | 12,500/s | 20× | 20× … 20× | 80.0 |" in text
     assert "| messages in flight | 1 | 10 | 100 | rise |" in text
     assert "| `import sage_ws`, sage_ws, rust core | 30.0 ms |" in text
+    assert "| CBOR, 64 KiB | ≥ 1.5 × plain JSON | 2.00 | 1.60 … 2.00 | met |" in text
+    assert "| 64 in flight | the server asks | 250,000 | 0.50× | 0.50× … 0.50× | 4.00 |" in text
     assert "- sage_ws, busy_poll at both ends: busy_poll is not built yet" in text
     assert "*not explained yet*" in text
     assert "$" not in text
