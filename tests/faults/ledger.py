@@ -1,26 +1,28 @@
 """The ledger of a fault run: for each message id what was sent, run and answered, and how its call ended.
 
-A payload follows from its message's id, and an answer from both: an answer that belongs to another message is
-seen from its bytes alone, by who holds nothing else. What a handler ran is noted here by one of this process,
-or in a `Journal` by one of another that may be killed at any moment.
+What a handler ran is noted here by one of this process, or in a `Journal` by one of another that may be
+killed at any moment. An answer in parts is an entry like any other call, and so is what a handler asks back,
+in a ledger of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import cast
+
+from tests.faults.handling import Handling, answer_of, part_of, payload_of
 
 from sage_ws import (
     Client,
+    Connection,
     DecodeError,
-    HandlerError,
     MaybeDeliveredError,
     NotSentError,
     Response,
@@ -32,18 +34,6 @@ PATIENCE = 15.0
 DID = "did:sage:faults"
 SECRET = b"canary"
 """What no log may hold (`tests/conftest.py`)."""
-NOT_MINE = "this payload belongs to another message"
-
-
-def payload_of(message_id: str, size: int) -> bytes:
-    """The payload that a message with this id carries."""
-    digest = hashlib.blake2b(message_id.encode()).digest()
-    return (digest * (size // len(digest) + 1))[:size]
-
-
-def answer_of(message_id: str, size: int) -> bytes:
-    """The answer's data to the message with this id and a payload of this size."""
-    return payload_of(f"answer to {message_id}", size)
 
 
 class Ending(enum.Enum):
@@ -81,10 +71,22 @@ class Ledger:
     Args:
         name: begins the ids of its messages: no two ledgers of a run share one.
         answer: what the answer's data must be, of an id and a size; `payload_of` for a peer that echoes.
+        back: where what handlers ask back stands; without it they do not.
+
+    Attributes:
+        handler: for a server of this process, or for a client whose server asks back.
     """
 
-    def __init__(self, name: str = "m", answer: Callable[[str, int], bytes] = answer_of) -> None:
+    def __init__(
+        self,
+        name: str = "m",
+        answer: Callable[[str, int], bytes] = answer_of,
+        *,
+        back: Ledger | None = None,
+    ) -> None:
         self.name = name
+        self.back = back
+        self.handler = Handling(self.ran, None if back is None else back.ask)
         self.calls: dict[str, Entry] = {}
         self.runs: Counter[str] = Counter()
         self.endings: Counter[Ending] = Counter()
@@ -97,43 +99,40 @@ class Ledger:
         """A handler of this process was called with this id."""
         self.runs[message_id] += 1
 
-    async def handler(self, message: SecureMessage) -> bytes:
-        """For a server of this process: note the run, wait if told to, answer what belongs to it."""
-        self.ran(message.id)
-        size = len(message.payload)
-        if message.payload != payload_of(message.id, size):
-            raise HandlerError(NOT_MINE)
-        if wait := message.metadata.get("wait"):
-            await asyncio.sleep(float(wait))
-        return answer_of(message.id, size)
-
     async def call(
         self,
-        client: Client,
+        client: Client | Connection,
         *,
         size: int = 100,
         timeout: float = 5.0,
         cancel_after: float | None = None,
         wait: float = 0.0,
+        asks: bool = False,
+        parts: int | None = None,
+        leave_after: int | None = None,
     ) -> Entry:
         """Make one call, and write down how it ends.
 
         Args:
-            client: that makes it.
+            client: that makes it, or the connection whose other end is asked.
             size: of its payload, in bytes.
             timeout: seconds for all of it.
             cancel_after: seconds until its caller is cancelled.
-            wait: seconds that its handler takes.
+            wait: seconds that its handler takes; for each part, where there are any.
+            asks: its handler asks back, and waits for that instead.
+            parts: the answer is taken in parts, as they come, and so many are asked for.
+            leave_after: parts after which the caller has enough.
         """
         message_id = f"{self.name}-{len(self.calls)}"
         limit = timeout if cancel_after is None else min(timeout, cancel_after)
         entry = self.calls[message_id] = Entry(limit)
+        orders = {"wait": str(wait) if wait else "", "ask": "1" if asks else "", "parts": str(parts or "")}
         message = SecureMessage(
             id=message_id,
             payload=payload_of(message_id, size),
             did=DID,
             signature=SECRET,
-            metadata={"wait": str(wait)} if wait else {},
+            metadata={name: value for name, value in orders.items() if value},
         )
         begun = monotonic()
         ending = None
@@ -141,8 +140,13 @@ class Ledger:
         try:
             async with scope:
                 try:
-                    response = await client.send(message, timeout=timeout)
-                    ending, entry.wrong = Ending.ANSWERED, self._judge(message, response)
+                    if parts is None:
+                        response = await client.send(message, timeout=timeout)
+                        ending, entry.wrong = Ending.ANSWERED, self._judge(message, response)
+                    else:
+                        asking = cast("Client", client)  # a connection has no streams
+                        left = await self._take_parts(asking, message, timeout, parts, leave_after, entry)
+                        ending = Ending.CANCELLED if left else Ending.ANSWERED
                 except NotSentError as error:
                     ending, entry.error = Ending.NOT_SENT, type(error).__name__
                 except MaybeDeliveredError as error:
@@ -154,12 +158,57 @@ class Ledger:
                 raise
             # It ended, and its caller was cancelled before it could see that: what counts is what it saw.
             ending = ending or Ending.CANCELLED
-        entry.took, entry.ending = monotonic() - begun, ending
-        self.endings[ending] += 1
-        if entry.error:
-            self.errors[entry.error] += 1
-        self._moved.set()
+        except asyncio.CancelledError:  # a handler's, that asked back
+            ending = Ending.CANCELLED
+            raise
+        finally:
+            if ending is not None:
+                entry.took, entry.ending = monotonic() - begun, ending
+                self.endings[ending] += 1
+                if entry.error:
+                    self.errors[entry.error] += 1
+                self._moved.set()
         return entry
+
+    async def ask(self, connection: Connection, asked: SecureMessage) -> str:
+        """For a handler: ask back because of this message; what was wrong with that, or ""."""
+        wait = float(asked.metadata.get("wait", 0))
+        entry = await self.call(connection, size=len(asked.payload), wait=wait, timeout=60)
+        if entry.error in {"ReadTimeoutError", "QueueTimeoutError"}:
+            # What was over is the time of who asked, a moment before it is over for this handler.
+            await asyncio.get_running_loop().create_future()
+        return entry.wrong or entry.error
+
+    async def _take_parts(
+        self,
+        client: Client,
+        message: SecureMessage,
+        timeout: float,
+        parts: int,
+        leave_after: int | None,
+        entry: Entry,
+    ) -> bool:
+        """Judge each part as it comes; returns whether the caller had enough before the end."""
+        size, taken = len(message.payload), 0
+        async with client.stream(message, timeout=timeout) as incoming:
+            async for part in incoming:
+                wrong = ""
+                if part.message_id != message.id:
+                    wrong = f"a part of {part.message_id!r}"
+                elif not part.success:
+                    wrong = f"the part {part.error!r}"
+                elif part.data == part_of(message.id, taken, size):
+                    taken += 1
+                elif part.data == b"".join(part_of(message.id, one, size) for one in range(parts)):
+                    taken += parts  # all in one, where the wire has no parts
+                else:
+                    wrong = f"another part than number {taken}"
+                entry.wrong = entry.wrong or wrong
+                if taken == leave_after and taken < parts:
+                    return True
+        if taken != parts:
+            entry.wrong = entry.wrong or f"{taken} parts of {parts}"
+        return False
 
     def _judge(self, message: SecureMessage, response: Response) -> str:
         if response.message_id != message.id:
@@ -180,6 +229,11 @@ class Ledger:
     def lost(self) -> int:
         """Calls that ended because their connection did."""
         return self.errors["ConnectionLostError"] + self.errors["WriteTimeoutError"]
+
+    @property
+    def given_up(self) -> int:
+        """Calls whose caller did not wait for their end, or lost sight of it: each may stop a handler."""
+        return self.endings[Ending.CANCELLED] + self.endings[Ending.UNREADABLE] + self.endings[Ending.MAYBE]
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until this holds, which is looked at whenever a call ends."""
@@ -214,6 +268,18 @@ class Ledger:
             yield f"{message_id} was run, and nobody sent it"
         if sum(self.endings.values()) != len(self.calls):
             yield f"{len(self.calls)} calls have {sum(self.endings.values())} endings"
+        if self.handler.running:
+            yield f"{self.handler.running} handlers of {self.name} still run"
+        if self.back is not None:
+            yield from self.back.problems(slack, saw_handlers=saw_handlers)
+
+    def implausible(self, stats: Mapping[str, int | float]) -> Iterator[str]:
+        """What the counters of who served these calls say that cannot be."""
+        ended = stats["stopped"] + stats["expired"]
+        if ended > self.given_up:
+            yield f"{ended} handlers of {self.name} were ended early, and {self.given_up} callers gave up"
+        if stats["pending"]:
+            yield f"{stats['pending']} are pending"
 
     def check(self, runs: Iterable[str] | None = None) -> None:
         """All of it balances.

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from tests.faults.ledger import PATIENCE, Ledger
 
 from sage_ws import Client
+
+MIXED: Final[tuple[Mapping[str, Any], ...]] = (
+    {"size": 10},
+    {"size": 300, "parts": 40},
+    {"size": 100, "cancel_after": 0.002},
+    {"size": 300, "asks": True},
+    {"size": 100, "parts": 20, "leave_after": 3},
+    {"size": 70_000},
+    {"size": 100, "wait": 0.3, "timeout": 0.05},
+    {"size": 20_000, "parts": 20},
+    {"size": 100, "parts": 20, "wait": 0.001},
+    {"size": 100, "asks": True, "wait": 0.3, "timeout": 0.05},
+    {"size": 300, "parts": 100, "wait": 0.001, "cancel_after": 0.01},
+)
+"""Calls of every kind: in one and in parts, asked back or not; callers wait, leave, or run out of time."""
 
 
 class Load:

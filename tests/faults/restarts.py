@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.faults.child import run, say
-from tests.faults.ledger import Journal, answer_of, payload_of
+from tests.faults.handling import answer_of, payload_of
+from tests.faults.ledger import Journal
 from tests.faults.process import ServerProcess
 
 from sage_ws import Client, Response, SecureMessage

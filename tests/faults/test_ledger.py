@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.faults import soak
 from tests.faults.baseline import Baseline
-from tests.faults.ledger import Ending, Journal, Ledger, answer_of, payload_of
+from tests.faults.handling import Handling, answer_of, part_of, payload_of
+from tests.faults.ledger import Ending, Journal, Ledger
 from tests.faults.progress import Lines
 
 from sage_ws import ConnectionLostError, DialError, Response, SecureMessage
@@ -136,6 +138,88 @@ async def test_a_cancelled_one() -> None:
     ledger = Ledger()
     assert await judged(ledger, never, cancel_after=0.01) == []
     assert ledger.endings == {Ending.CANCELLED: 1}
+
+
+class InParts:
+    """In a client's place, for answers in parts."""
+
+    def __init__(self, *parts: Response) -> None:
+        self._parts = parts
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, message: SecureMessage, *, timeout: float
+    ) -> AsyncIterator[AsyncIterator[Response]]:
+        async def parts() -> AsyncIterator[Response]:
+            for part in self._parts:
+                yield part
+
+        yield parts()
+
+
+def part(number: int, message_id: str = "m-0") -> Response:
+    return Response(message_id=message_id, data=part_of(message_id, number, 100))
+
+
+@pytest.mark.parametrize(
+    ("parts", "problem"),
+    [
+        ([part(0), part(1), part(2)], ""),
+        ([Response(message_id="m-0", data=b"".join(part(number).data for number in range(3)))], ""),
+        ([part(0), part(2), part(1)], "another part than number 1"),
+        ([part(0), part(0), part(1), part(2)], "another part than number 1"),
+        ([part(0), part(1)], "2 parts of 3"),
+        ([part(0), part(1), part(2), part(3)], "4 parts of 3"),
+        ([part(0), part(1, "m-7"), part(2)], "a part of 'm-7'"),
+        (
+            [part(0), Response(message_id="m-0", data=part(1, "m-7").data), part(2)],
+            "another part than number 1",
+        ),
+        ([part(0), Response(message_id="m-0", success=False, error="no")], "the part 'no'"),
+    ],
+)
+async def test_parts_in_order_and_of_their_message(parts: list[Response], problem: str) -> None:
+    ledger = Ledger()
+    ledger.ran("m-0")
+    await ledger.call(InParts(*parts), parts=3)  # type: ignore[arg-type]
+    assert list(ledger.problems()) == ([f"m-0 got {problem}"] if problem else [])
+    assert ledger.endings == {Ending.ANSWERED: 1}
+
+
+async def test_a_stream_that_its_caller_left_is_no_answer() -> None:
+    ledger = Ledger()
+    ledger.ran("m-0")
+    await ledger.call(InParts(part(0), part(1), part(2)), parts=3, leave_after=1)  # type: ignore[arg-type]
+    assert list(ledger.problems()) == []
+    assert ledger.endings == {Ending.CANCELLED: 1}
+
+
+async def test_handlers_and_generators_that_still_run() -> None:
+    ledger = Ledger(back=Ledger("back"))
+    message = SecureMessage(id="m-0", payload=payload_of("m-0", 10), did="d", metadata={"parts": "2"})
+    assert ledger.back is not None
+    for handler in (ledger.handler, ledger.back.handler):
+        handler.running = 1
+    assert list(ledger.problems()) == ["1 handlers of m still run", "1 handlers of back still run"]
+    counted = Handling(lambda _: None)
+    generator = counted(message)
+    assert await anext(generator) == part_of("m-0", 0, 10)
+    assert counted.running == 1
+    await generator.aclose()
+    assert counted.running == 0
+
+
+async def test_more_handlers_stopped_than_callers_gave_up() -> None:
+    async def never(message: SecureMessage) -> Response:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    ledger = Ledger()
+    await judged(ledger, never, cancel_after=0.001)
+    assert list(ledger.implausible({"stopped": 1, "expired": 0, "pending": 0})) == []
+    assert list(ledger.implausible({"stopped": 1, "expired": 1, "pending": 3})) == [
+        "2 handlers of m were ended early, and 1 callers gave up",
+        "3 are pending",
+    ]
 
 
 def test_a_journal_goes_on_where_a_killed_one_ended(tmp_path: Path) -> None:

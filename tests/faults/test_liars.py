@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.faults.ledger import Ending, Ledger, answer_of, payload_of
+from tests.faults.handling import answer_of, payload_of
+from tests.faults.ledger import Ending, Ledger
 from tests.faults.load import Load
 
 from sage_ws import connect, serve

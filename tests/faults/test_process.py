@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.faults.ledger import Journal, answer_of, payload_of
+from tests.faults.handling import answer_of, payload_of
+from tests.faults.ledger import Journal
 from tests.faults.process import ServerProcess
 
 from sage_ws import DialError, SecureMessage, connect
