@@ -75,6 +75,7 @@ class Ledger:
 
     Attributes:
         handler: for a server of this process, or for a client whose server asks back.
+        streams: calls whose answer is taken in parts.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Ledger:
         self.handler = Handling(self.ran, None if back is None else back.ask)
         self.calls: dict[str, Entry] = {}
         self.runs: Counter[str] = Counter()
+        self.streams = 0
         self.endings: Counter[Ending] = Counter()
         self.errors: Counter[str] = Counter()
         self._answer = answer
@@ -134,6 +136,7 @@ class Ledger:
             signature=SECRET,
             metadata={name: value for name, value in orders.items() if value},
         )
+        self.streams += parts is not None
         begun = monotonic()
         ending = None
         scope = asyncio.timeout(cancel_after)
