@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sage_ws import DedupeMemory, DedupeSQLite, HandlerError, Response, SecureMessage, Server, connect, serve
+from sage_ws.transports.http import HTTPTransport, http_app
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
@@ -264,3 +266,24 @@ async def test_a_server_that_cannot_listen_gives_the_store_back(tmp_path: Path) 
     await server.close()
     gc.collect()
     assert files(tmp_path) == ["answers.db"]
+
+
+async def test_a_message_runs_once_whether_it_comes_by_websocket_or_by_http(store: Any) -> None:
+    handler, sent = Counting(), message(b"hello", id="1")
+    runner = web.AppRunner(http_app(handler, dedupe=store))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    try:
+        async with serve(handler, dedupe=store) as server, connect(url(server)) as client:
+            first = await client.send(sent)
+            transport = HTTPTransport(f"http://127.0.0.1:{port}")
+            try:
+                assert await transport.send(sent) == first
+                assert await transport.send(sent) == first
+            finally:
+                await transport.close()
+        assert handler.runs == {"1": 1}
+    finally:
+        await runner.cleanup()

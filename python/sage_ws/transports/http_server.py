@@ -7,14 +7,16 @@ SAGE's Go server gives them: what went wrong stands in the body.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from sage_ws._core import decode_message, encode_response
 from sage_ws.aio.forwarded import remote_address
+from sage_ws.aio.once import Once
 from sage_ws.errors import DecodeError, RefusedError, peer_text
 from sage_ws.handler import INTERNAL_ERROR, DetachedCall, HandlerCaller, validate
 from sage_ws.interceptors import Intercepted
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sage_ws.handler import Handler
-    from sage_ws.options import Authorize, Interceptor
+    from sage_ws.options import Authorize, Dedupe, Interceptor
 
 logger = logger_of("http")
 
@@ -44,6 +46,7 @@ def http_app(
     authorize: Authorize | None = None,
     trusted_proxies: Collection[str] = (),
     interceptors: Collection[Interceptor] = (),
+    dedupe: Dedupe | None = None,
 ) -> web.Application:
     """An aiohttp application that answers SAGE messages by ``handler``.
 
@@ -57,6 +60,7 @@ def http_app(
         authorize: as for ``Server``: returns the peer's identity, or raises RefusedError.
         trusted_proxies: as for ``Server``: whose `X-Forwarded-For` tells ``authorize`` who calls.
         interceptors: as for ``Server``: functions around every call of the handler, the first outermost.
+        dedupe: as for ``Server``, which may share the store: a message runs once, whichever way it comes.
 
     Raises:
         TypeError, ValueError: the handler or an option cannot be used.
@@ -68,13 +72,22 @@ def http_app(
             "authorize": authorize,
             "trusted_proxies": trusted_proxies,
             "interceptors": interceptors,
+            "dedupe": dedupe,
         },
         "http_app",
     )
     # A body that is compressed could grow without bound: it is not unpacked, and so not JSON.
     app = web.Application(handler_args={"auto_decompress": False, **_HEADER_LIMITS})
     app.router.add_post(path, _Endpoint(handler, settings).answer)
+    if dedupe is not None:
+        app.cleanup_ctx.append(partial(_with_store, dedupe))
     return app
+
+
+async def _with_store(store: Dedupe, _: web.Application) -> AsyncIterator[None]:
+    await store.open()
+    yield
+    await store.close()
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,8 @@ class _Endpoint:
     """From one POST to its answer."""
 
     def __init__(self, handler: Handler, settings: ServerSettings) -> None:
+        if settings.dedupe is not None:
+            handler = Once(handler, settings.dedupe, settings.max_message_size)
         if settings.interceptors:
             handler = Intercepted(handler, settings.interceptors, settings.max_message_size)
         self._call_handler = HandlerCaller(handler, limit=settings.max_message_size)
