@@ -45,11 +45,12 @@ def message(payload: bytes) -> SecureMessage:
     return SecureMessage(payload=payload, did="did:sage:test")
 
 
+@pytest.mark.parametrize("encoding", ["plain", "cbor"])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=["default", "takeover", "narrow-wide", "wide-narrow"])
-async def test_calls_come_through_and_fewer_bytes_travel(ours: Any, theirs: Any) -> None:
+async def test_calls_come_through_and_fewer_bytes_travel(ours: Any, theirs: Any, encoding: Any) -> None:
     async with (
-        serve(echo, compression=theirs) as server,
-        connect(f"ws://127.0.0.1:{server.port}", compression=ours) as client,
+        serve(echo, compression=theirs, encoding=encoding) as server,
+        connect(f"ws://127.0.0.1:{server.port}", compression=ours, encoding=encoding) as client,
     ):
         payloads = [b"x", TEXT, NOISE, TEXT, b"y" * 1024, NOISE[:900]] * 4
         answers = await asyncio.gather(*(client.send(message(payload)) for payload in payloads))
