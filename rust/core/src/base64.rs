@@ -13,6 +13,14 @@ pub trait MakeBytes {
 
     /// Bytes of this length, filled by `fill`; `None` where it refuses.
     fn make(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) -> bool) -> Option<Self::Bytes>;
+
+    /// These bytes, as they are.
+    fn copy(&mut self, bytes: &[u8]) -> Option<Self::Bytes> {
+        self.make(bytes.len(), |to| {
+            to.copy_from_slice(bytes);
+            true
+        })
+    }
 }
 
 /// What is wrong with text that should be base64.
