@@ -87,6 +87,16 @@ async def test_either_role_asks_and_says_how_long_it_waits(end: End) -> None:
     assert end.values == []
 
 
+async def test_many_small_ones_are_written_in_parts(end: End) -> None:
+    """So that the peer has something to do before the last one of a batch is made."""
+    for number in range(64):
+        end.socket.send(REQUEST.replace(id=f"m-{number}"), inf)
+    first = end.at_the_peer()
+    assert 1 < len(first) < 64  # the first of all is alone, and goes at once
+    end.poll()
+    assert len(first) + len(end.at_the_peer()) == 64
+
+
 async def test_where_the_caller_says_nothing_no_time_travels(end: End) -> None:
     end.socket.due = 0.0  # the link looks at deadlines in time
     end.socket.ask(REQUEST)
