@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -182,6 +183,31 @@ class TestPace:
                     assert (await anext(parts)).data == b"%d" % number
                 await eventually(lambda: slow.made > made)
             await slow.closed.wait()
+
+    async def test_whatever_a_peer_has_room_for_others_get_their_turn(self, raw_client: Any) -> None:
+        """A generator that waits for nothing, and a consumer that has given all the credit there is."""
+        turns, at = 0, Counter[int]()
+
+        async def handler(message: SecureMessage) -> AsyncIterator[bytes]:
+            for _ in range(1000):
+                at[turns] += 1
+                yield b"x"
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with serve(handler) as server:
+            others = asyncio.create_task(take_turns())
+            async with raw_client(server.port, headers={"Sec-WebSocket-Protocol": "sage.1.json"}) as peer:
+                peer.ask("1", kind="request", credit=2**32 - 1)
+                while (await peer.read_json()).get("more"):
+                    pass
+            others.cancel()
+        assert at.total() == 1000
+        assert max(at.values()) <= 2 * WINDOW
 
     async def test_large_parts_wait_for_the_socket_too(self, extended: Any) -> None:
         """A consumer with credit whose socket is full: what waits here is bounded."""

@@ -156,12 +156,13 @@ class Outgoing:
         credit: parts that there is room for.
     """
 
-    __slots__ = ("_credit", "_link", "_message", "_waiter")
+    __slots__ = ("_credit", "_in_a_row", "_link", "_message", "_waiter")
 
     def __init__(self, link: Answering, message: SecureMessage, credit: int) -> None:
         self._link = link
         self._message = message
         self._credit = credit
+        self._in_a_row = 0
         self._waiter: asyncio.Future[None] | None = None
 
     async def __call__(self, part: bytes) -> None:
@@ -178,9 +179,14 @@ class Outgoing:
                 await self._waiter
             finally:
                 self._waiter = None
+            self._in_a_row = 0
+        if self._in_a_row == WINDOW:  # whatever the peer has room for, others get their turn
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         if link.ended is not None:
             raise StreamEnded
         self._credit -= 1
+        self._in_a_row += 1
         link.send_part(self._message, part)
 
     def more(self, parts: int) -> None:
