@@ -20,8 +20,8 @@ from sage_ws.aio.asking import Asking
 from sage_ws.aio.deadline import DEADLINE, Seen
 from sage_ws.aio.link import FLUSH_AT
 from sage_ws.aio.running import Running
-from sage_ws.aio.streams import Outgoing
-from sage_ws.errors import MessageTooBigError, peer_text
+from sage_ws.aio.streams import Incoming, Outgoing
+from sage_ws.errors import DecodeError, MessageTooBigError, peer_text
 from sage_ws.handler import failure
 from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
@@ -125,7 +125,7 @@ class Answering(Asking):
         self._handlers: dict[str, Running] | None = None
         self._early: set[str] | None = None
         self._deadlines: dict[str, float] | None = None
-        self._outgoing: dict[str, Outgoing] | None = None
+        self._outgoing: dict[str | Outgoing, Outgoing] | None = None
 
     # ── in ────────────────────────────────────────────────────────────────────────────
 
@@ -185,8 +185,7 @@ class Answering(Asking):
 
     def _event(self, event: object) -> None:
         if isinstance(event, Part):
-            if not event.waiter.part(event.response):
-                event.waiter.refuse("the peer sent more parts than there was room for")
+            self._part(event.waiter, event.response)
         elif isinstance(event, Cancel):
             self._cancel_handler(event.message_id)
         elif isinstance(event, Credit):
@@ -195,6 +194,15 @@ class Answering(Asking):
                 outgoing.more(event.count)
         else:
             super()._event(event)
+
+    def _part(self, waiter: Any, part: Response) -> None:
+        """A part of an answer that this end has asked for."""
+        if isinstance(waiter, Incoming):
+            if not waiter.part(part):
+                waiter.refuse("the peer sent more parts than there was room for")
+        elif not waiter.done():
+            self.forget(part.message_id)
+            waiter.set_exception(DecodeError("the peer answered in parts where it was asked for one answer"))
 
     def overfull(self) -> bool:
         """Whether so much waits for the peer that nothing more is dispatched, until `_unblocked`."""
@@ -386,13 +394,18 @@ class Answering(Asking):
             return None
         if self._outgoing is None:
             self._outgoing = {}
-        outgoing = self._outgoing[message.id] = Outgoing(self, message, terms[1])
+        outgoing = Outgoing(self, message, terms[1])
+        earlier = self._outgoing.get(message.id)
+        if earlier is not None:  # two by one id: credit goes to the later, the end of the connection to both
+            self._outgoing[earlier] = earlier
+        self._outgoing[message.id] = outgoing
         return outgoing
 
     def stream_ended(self, message_id: str, outgoing: Outgoing) -> None:
         """A handler's answer has no more parts."""
-        if self._outgoing and self._outgoing.get(message_id) is outgoing:
-            del self._outgoing[message_id]
+        if self._outgoing:
+            key = message_id if self._outgoing.get(message_id) is outgoing else outgoing
+            self._outgoing.pop(key, None)
 
     def send_part(self, message: SecureMessage, part: bytes) -> None:
         """Queue a part of an answer, which leaves with its batch.
