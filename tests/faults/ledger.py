@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 from tests.faults.handling import Handling, answer_of, part_of, payload_of
 
@@ -75,6 +75,7 @@ class Ledger:
 
     Attributes:
         handler: for a server of this process, or for a client whose server asks back.
+        wire: options of both ends of its run, which decide what they speak.
         streams: calls whose answer is taken in parts.
     """
 
@@ -87,6 +88,7 @@ class Ledger:
     ) -> None:
         self.name = name
         self.back = back
+        self.wire: Mapping[str, Any] = {}
         self.handler = Handling(self.ran, None if back is None else back.ask)
         self.calls: dict[str, Entry] = {}
         self.runs: Counter[str] = Counter()

@@ -7,7 +7,7 @@
 
 What is judged after each round: every call has one ending, in its time and a second; what was answered was
 run, once, and what was never sent was not; pending, tasks and descriptors are as before; no exception reached
-the loop. In the end: memory.
+the loop. In the end: memory. The encoding and the compression change from round to round.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.faults.baseline import Baseline
 from tests.faults.child import run
 from tests.faults.ledger import Ending, Ledger
 from tests.faults.progress import Progress, Rows, plain, progress_for
-from tests.faults.troubles import TROUBLES
+from tests.faults.troubles import TROUBLES, WIRES
 
 import sage_ws._core
 from sage_ws.aio.link import wants_direct
@@ -107,7 +107,9 @@ class Soak:
             self.problems.append(f"memory grew by {self.drift:.1f} MB for each 10,000 calls")
 
     async def _round(self, name: str, number: int) -> None:
-        ledger, before = Ledger(f"m{number}"), Baseline()
+        ledger, before = Ledger(f"m{number}", back=Ledger(f"b{number}")), Baseline()
+        # each trouble gets another one each time, and all of them each
+        ledger.wire = WIRES[(number + number // len(TROUBLES)) % len(WIRES)]
         self._lag = 0.0
         try:
             async with asyncio.timeout(ROUND):

@@ -162,7 +162,14 @@ def carries_much(tongue: Tongue) -> None:
         tongue.ask(f"liar-{number}", metadata={str(key): "x" * 100 for key in range(10_000)})
 
 
+def stammers_three_times(tongue: Tongue) -> None:
+    tongue.ask("liar", 10, ENDLESS, credit=1)
+    for _ in range(3):
+        tongue.peer.send(BINARY, b"\xff")
+
+
 CLIENT_LIES = [
+    stammers_three_times,
     cancels_what_is_not_there,
     cancels_before_and_behind,
     credits_what_is_not_there,

@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
+from tests.faults.handling import Handling
 from tests.faults.ledger import PATIENCE, Journal, Ledger
-from tests.faults.load import Load
+from tests.faults.load import MIXED, Load
 from tests.faults.process import Process, ServerProcess
 from tests.faults.proxy import FaultProxy, Way
 
@@ -39,12 +40,30 @@ KINDS: Final[tuple[Mapping[str, Any], ...]] = (
     {"size": 100, "wait": 0.02},
     {"size": 100, "wait": 0.3, "timeout": 0.05},
     {"size": 400_000},
+    *MIXED,
 )
-"""Calls of a load: small and large ones, slow handlers, callers that are cancelled or whose time runs out."""
+"""Calls of a load: small and large ones, slow handlers, and all that the extended wire can."""
+WIRES: Final[tuple[Mapping[str, Any], ...]] = tuple(
+    {"encoding": encoding, "compression": compression}
+    for compression in (None, "deflate")
+    for encoding in ("cbor", "json", "plain")
+)
+"""What both ends are told to speak."""
 HALF_OPEN: Final = "a half-open peer is found, over interval + timeout"
 LOST: Final = "calls are told of a lost connection"
 CLOSED: Final = "close() on a dead network, over close_timeout"
 DRAINED: Final = "drain() on a dead network, over timeout + close_timeout"
+
+
+def serving(ledger: Ledger, port: int = 0) -> serve:
+    """A server of what stands in this ledger."""
+    return serve(ledger.handler, "127.0.0.1", port, **OPTIONS, **ledger.wire)
+
+
+def connecting(ledger: Ledger, url: str, **options: Any) -> Client:
+    """A client that answers what stands in the ledger behind this one."""
+    assert ledger.back is not None
+    return connect(url, **{"handler": ledger.back.handler, **OPTIONS, **ledger.wire, **options})
 
 
 @dataclass
@@ -64,7 +83,7 @@ class Site:
 
     async def restart(self) -> None:
         """A new server on the port of the old one, which has ended."""
-        self.server = await serve(self.ledger.handler, "127.0.0.1", self.proxy.target, **OPTIONS)
+        self.server = await serving(self.ledger, self.proxy.target)
 
 
 @asynccontextmanager
@@ -72,9 +91,10 @@ async def site(
     ledger: Ledger, *, buffer: int = 0, kinds: Any = KINDS, callers: int = 16
 ) -> AsyncIterator[Site]:
     """A fresh one, under load; when it ends nobody may be owed anything."""
-    server = await serve(ledger.handler, **OPTIONS)
+    server = await serving(ledger)
     async with FaultProxy(server.port, buffer=buffer) as proxy:
-        async with connect(proxy.url, backoff=lambda _: random.uniform(0, 0.02), **OPTIONS) as client:
+        backoff: Any = lambda _: random.uniform(0, 0.02)  # noqa: E731
+        async with connecting(ledger, proxy.url, backoff=backoff) as client:
             async with Load(ledger, client, kinds=kinds, callers=callers, timeout=20) as load:
                 here = Site(server, proxy, client, load, ledger)
                 await load.answers(20)
@@ -83,9 +103,12 @@ async def site(
                 await load.answers(20)
             left = client.stats()
             assert left["pending"] == left["queued"] == 0, left
+            assert ledger.back is not None
+            assert list(ledger.back.implausible(left)) == []
         async with asyncio.timeout(PATIENCE):
             while here.server.stats()["pending"]:  # noqa: ASYNC110 - handlers whose callers are gone
                 await asyncio.sleep(0.01)
+        assert list(ledger.implausible(here.server.stats())) == []
         await here.server.close()
 
 
@@ -102,7 +125,8 @@ async def delays(ledger: Ledger, note: Note) -> None:
 async def slices(ledger: Ledger, note: Note) -> None:
     """Pieces of one byte."""
     del note
-    async with site(ledger, kinds=[{"size": 10}, {"size": 300}]) as here:
+    small = ({"size": 10}, {"size": 300}, {"size": 10, "parts": 5}, {"size": 10, "asks": True})
+    async with site(ledger, kinds=small) as here:
         for way in here.ways():
             way.slice = 1
             await here.load.answers(40)
@@ -188,7 +212,7 @@ async def closing(ledger: Ledger, note: Note) -> None:
         for is_dead in (False, True):
             for is_drained in (False, True):
                 async with FaultProxy(here.server.port, buffer=16 * 1024) as proxy:
-                    client = await connect(proxy.url, **OPTIONS)
+                    client = await connecting(ledger, proxy.url)
                     async with Load(ledger, client, kinds=KINDS, timeout=20) as load:
                         await load.answers(10)
                         if is_dead:
@@ -208,7 +232,7 @@ async def restarts(ledger: Ledger, note: Note) -> None:
         await here.server.close()
         await here.restart()
         await here.load.answers(20)
-        await here.server.drain(timeout=5)
+        await here.server.drain(timeout=1)  # with no other to move to, clients go on until then
         await here.restart()
 
 
@@ -236,7 +260,8 @@ async def answering(ledger: Ledger) -> AsyncIterator[tuple[ServerProcess, Client
     with TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
         async with ServerProcess("tests.faults.answering", str(journal)) as server:
-            async with connect(server.url, backoff=lambda _: 0.01, **OPTIONS) as client:
+            handler = Handling(lambda _: None)  # what that process asks back stands in no ledger of this one
+            async with connecting(ledger, server.url, handler=handler, backoff=lambda _: 0.01) as client:
                 async with Load(ledger, client, kinds=KINDS, timeout=20) as load:
                     await load.answers(20)
                     yield server, client, load
