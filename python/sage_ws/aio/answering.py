@@ -2,7 +2,8 @@
 
 The limit that guards each arrow: at most ``max_concurrency`` requests run; the rest wait here,
 undispatched, up to ``max_queue_bytes``, beyond which reading pauses; while over `UNSENT_LIMIT` of
-answers waits for the peer to read, nothing more is dispatched. Control frames and answers always pass.
+answers waits for the peer to read, nothing more is dispatched. Control frames and answers always pass; of
+who does not read what its requests are refused by, nothing more is read.
 
 A handler may ask back on the connection that its own request came by. It waits for the peer then, not for a
 place, and so takes none; and reading must not pause, for the answer comes by the same socket: what would not
@@ -109,6 +110,8 @@ class Answering(Asking):
         "_handlers",
         "_outgoing",
         "_owner",
+        "_refused",
+        "_unheard",
         "_waiting",
         "_waiting_bytes",
         "_workers",
@@ -122,6 +125,7 @@ class Answering(Asking):
         self._workers = workers
         self._waiting: deque[tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
+        self._refused = self._unheard = 0
         self._handlers: dict[str, Running] | None = None
         self._early: set[str] | None = None
         self._deadlines: dict[str, float] | None = None
@@ -181,6 +185,7 @@ class Answering(Asking):
     def _refuse(self, message: SecureMessage, text: str) -> None:
         if self._ended_by is None:
             self.connection.send_response(message, Response.failure(text))
+            self._refused += 1
             self.flush_soon()
 
     def _event(self, event: object) -> None:
@@ -209,6 +214,13 @@ class Answering(Asking):
         if not self._blocked and self.connection.buffered > UNSENT_LIMIT:
             self.flush()  # what a batch has collected is not refused yet: only the socket says so
         return self._blocked and self.unsent > UNSENT_LIMIT
+
+    def _read_unheard(self) -> None:
+        """Requests that are refused take no place: a peer that does not read why is not read either."""
+        refused = self._refused + self.connection.counters()["invalid"]
+        if refused != self._unheard and self._ended_by is None and self.overfull():
+            self._unheard = refused
+            self.pause_reading()
 
     def _wait(self, message: SecureMessage) -> None:
         """Keep a request that must not be dispatched yet."""
@@ -259,6 +271,8 @@ class Answering(Asking):
     def _unblocked(self) -> None:
         if self._waiting:
             self._dispatch_waiting()
+        elif not self._reading:
+            self.resume_reading()
         if self._outgoing:
             self._wake_streams()
         if self._owner.draining:

@@ -257,6 +257,8 @@ class Link(asyncio.Protocol):
             self._take(values)
         if connection.buffered:
             self.flush()
+            if self._blocked:
+                self._read_unheard()
 
     def values_received(self, values: list[Any] | None) -> None:
         """What the native core has not dealt with, of one read: no answers, and seldom requests.
@@ -264,6 +266,12 @@ class Link(asyncio.Protocol):
         While the connection is ``watched`` it is called for each read, with all requests.
         """
         self._take(values)
+        if self._blocked:
+            self._read_unheard()
+
+    def _read_unheard(self) -> None:
+        """Something was read from a peer that does not read what it is told."""
+        raise NotImplementedError
 
     def eof_received(self) -> None:
         """The peer ended its side: the transport closes itself, then `connection_lost` says the rest."""
