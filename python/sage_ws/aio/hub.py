@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from heapq import heappop, heappush
-from math import ceil, floor
+from math import ceil, floor, frexp
 from time import monotonic
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
@@ -22,6 +22,8 @@ FINE: Final = 512
 """Buckets of a second that begins soon: a deadline is met within 2 ms."""
 COARSE: Final = 64
 """Buckets of a second that is further away; who stands there is asked early, and moves to a fine one."""
+FAR: Final = 64.0
+"""Seconds from which on there are no more of them from each power of two to the next."""
 LOOKS: Final = 16
 """Looks at the sockets in one turn of the loop that polls: some microseconds, then others have their turn."""
 SOON: Final = 1.0
@@ -82,8 +84,13 @@ class Hub:
         Returns:
             Its bucket, for `disarm`.
         """
-        is_far = due - self.loop.time() > SOON
-        key = floor(due * COARSE) / COARSE if is_far else ceil(due * FINE) / FINE
+        away = due - self.loop.time()
+        if away > SOON:
+            # the further the coarser: however many deadlines a peer thinks of, there are few buckets
+            width = 1 / COARSE if away < FAR else 2.0 ** frexp(away)[1] / (2 * FAR)
+            key = floor(due / width) * width
+        else:
+            key = ceil(due * FINE) / FINE
         bucket = self._buckets.get(key)
         if bucket is None:
             bucket = self._buckets[key] = set()

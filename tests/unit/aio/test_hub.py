@@ -112,6 +112,18 @@ class TestBuckets:
         assert all(len(one.beats) == 1 for one in many)
         assert clock.armed == []
 
+    def test_deadlines_that_a_peer_thinks_of_share_few_buckets(self, hub: Hub, clock: Clock) -> None:
+        one = Beating(clock)
+        for number in range(100_000):
+            due = 1000.0 + SOON + number * 37.7
+            hub.disarm(one, hub.arm(one, due))
+        assert len(hub._buckets) < 3000
+        last = hub.arm(one, 5000.0)
+        assert 5000.0 - 32.0 <= last <= 5000.0
+        clock.advance(1_000_000_000.0)
+        assert len(one.beats) == 1
+        assert not hub._buckets
+
     def test_an_earlier_one_moves_the_timer(self, hub: Hub, clock: Clock) -> None:
         late, early = Beating(clock), Beating(clock)
         hub.arm(late, 1000.5)
