@@ -13,7 +13,8 @@ fit is answered `OVERLOADED` instead.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sage_ws._core.events import Cancel, Credit, Part
@@ -230,13 +231,14 @@ class Answering(Asking):
             self._refuse(message, OVERLOADED)
             return
         if self._waiting is None:
-            self._waiting = deque()
+            self._waiting = OrderedDict()
         self.watch_answers()
         terms = message._terms
-        if terms is not None:
+        if terms is not None and terms[0] < inf:
             self._deadlines = self._deadlines if self._deadlines is not None else {}
             self._deadlines[message.id] = self._time() + terms[0]
-        self._waiting.append((message, weight))
+        # by its id, for a cancel to find it; a second one of that id has no name of its own
+        self._waiting[message.id if message.id not in self._waiting else object()] = message, weight
         self._waiting_bytes += weight
         if is_full:
             self.pause_reading()
@@ -296,8 +298,9 @@ class Answering(Asking):
         """A request with a deadline is about to run: its context says so."""
         remaining, _ = message._terms or (0.0, 0)
         waited = self._deadlines.pop(message.id, None) if self._deadlines else None
-        Seen.any = True
-        context.run(DEADLINE.set, self._time() + remaining if waited is None else waited)
+        if remaining < inf:  # else it is told only how many parts there is room for
+            Seen.any = True
+            context.run(DEADLINE.set, self._time() + remaining if waited is None else waited)
 
     def call(self, message: SecureMessage, context: contextvars.Context) -> LinkCall:
         """Make the handler's view of one request."""

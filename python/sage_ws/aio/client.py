@@ -261,7 +261,9 @@ class Client(Reaching):
             raise
         assert self._loop is not None
         if Seen.any:
-            timeout = within(timeout, self._loop.time())
+            settings = self._settings
+            usual = whole_time(UNSET, settings.dial_timeout, settings.read_timeout)
+            timeout = within(timeout, self._loop.time(), usual)
         if timeout is UNSET:
             leave_by = self._leave_by()
         else:

@@ -24,12 +24,13 @@ class Seen:
     any = False
 
 
-def within(timeout: Seconds | Unset, now: float) -> Seconds | Unset:
+def within(timeout: Seconds | Unset, now: float, usual: Seconds) -> Seconds | Unset:
     """A call's ``timeout`` within the deadline of the call that is being served, if there is one.
 
     Args:
         timeout: as the caller gave it.
         now: loop time.
+        usual: seconds that a call without a ``timeout`` has; None for no limit.
 
     Returns:
         ``timeout``, or what is left until that deadline where that is less; 0 or less when it is over.
@@ -38,4 +39,6 @@ def within(timeout: Seconds | Unset, now: float) -> Seconds | Unset:
     if deadline is None:
         return timeout
     left = deadline - now
-    return left if timeout is UNSET or timeout is None else min(timeout, left)
+    if timeout is UNSET:
+        return left if usual is None or left < usual else UNSET
+    return left if timeout is None else min(timeout, left)

@@ -143,7 +143,7 @@ class ServerLink(Answering):
                 "the peer speaks plain SAGE: requests go from client to server only", message_id=message.id
             )
         now = self._time()
-        told = within(timeout, now) if Seen.any else timeout
+        told = within(timeout, now, self.settings.read_timeout) if Seen.any else timeout
         limit = self.settings.read_timeout if told is UNSET else told
         deadline = inf if limit is None else now + limit
         if self._blocked:
