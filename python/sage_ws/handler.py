@@ -181,6 +181,8 @@ async def settle(outcome: Outcome, limit: int | None = None, sink: Sink | None =
         MessageTooBigError: the parts hold more than ``limit``.
         TypeError: a part is not bytes.
     """
+    if sink is not None and not isinstance(outcome, AsyncIterator):
+        sink.close()
     if isinstance(outcome, AsyncIterator):
         async with aclosing(outcome) if isinstance(outcome, AsyncGenerator) else nullcontext():
             if sink is None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from sage_ws import (
     Call,
+    Next,
     ReadTimeoutError,
+    Response,
     SecureMessage,
     Server,
     connect,
@@ -56,6 +58,97 @@ class Waiting:
         elif message.payload != b"now":
             await self.go_on.wait()
         return message.payload
+
+
+class TestWhatIsKept:
+    async def test_a_deadline_of_a_request_that_was_cancelled_in_the_queue(self, eventually: Any) -> None:
+        waiting = Waiting()
+        async with serve(waiting, max_concurrency=1) as server, connect(url(server)) as client:
+            first = asyncio.create_task(client.send(message(b"first")))
+            await eventually(lambda: waiting.ran)
+            second = asyncio.create_task(client.send(message(b"second", id="2"), timeout=0.15))
+            await eventually(lambda: server.stats()["pending"] == 2)
+            second.cancel()
+            await eventually(lambda: server.stats()["pending"] == 1)
+            waiting.go_on.set()
+            await first
+            (link,) = server._links
+            assert not link._deadlines
+            # its id is free again, and the time that it had is not this one's
+            assert (await client.send(message(b"brief", id="2"), timeout=10)).data == b"brief"
+
+    async def test_a_cancel_that_comes_too_late_harms_no_later_request(self, raw_client: Any) -> None:
+        waiting = Waiting()
+        async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:
+            in_one_write(peer, request("1", b"now"), {"kind": "cancel", "id": "1"})
+            assert (await peer.read_json())["message_id"] == "1"
+            in_one_write(peer, request("2", b"wait"), {"kind": "cancel", "id": "3"})
+            peer.send_json(request("4", b"now"))
+            assert (await peer.read_json())["message_id"] == "4"
+            for again in ("1", "3"):
+                peer.send_json(request(again, b"brief"))
+                assert (await peer.read_json())["message_id"] == again
+            (link,) = server._links
+            assert not link._early
+            waiting.go_on.set()
+            assert (await peer.read_json())["message_id"] == "2"
+
+    async def test_streams_that_have_no_parts(self) -> None:
+        async def passing(message: SecureMessage, following: Next) -> Response:
+            return await following(message)
+
+        async with serve(lambda message: b"one", interceptors=[passing]) as server:
+            async with connect(url(server)) as client:
+                for _ in range(5):
+                    async with client.stream(message()) as parts:
+                        assert [part.data async for part in parts] == [b"one"]
+                (link,) = server._links
+                assert not link._outgoing
+
+    async def test_deadlines_far_away(self, raw_client: Any) -> None:
+        waiting = Waiting()
+        async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:
+            for number in range(200):
+                ask(peer, f"{number}", b"now", deadline_ms=10**7 * (number + 1))
+            hub = server._hub
+            assert hub is not None
+            for _ in range(200):
+                await peer.read_json()
+            before = len(hub._buckets)
+
+            async def one(number: int) -> None:
+                ask(peer, f"a{number}", b"wait", deadline_ms=10**10 + 10**4 * number)
+                peer.send_json({"kind": "cancel", "id": f"a{number}"})
+
+            for number in range(2000):
+                await one(number)
+            ask(peer, "last", b"now")
+            while (await peer.read_json())["message_id"] != "last":
+                pass
+            assert len(hub._buckets) - before < 200
+
+
+class TestStreamsThatEnd:
+    async def test_a_generator_that_ignores_its_cancellation_gets_no_further_part_out(
+        self, raw_client: Any, eventually: Any
+    ) -> None:
+        started = asyncio.Event()
+
+        async def stubborn(message: SecureMessage) -> AsyncIterator[bytes]:
+            try:
+                started.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+            while True:
+                yield b"x"
+
+        async with serve(stubborn) as server, raw_client(server.port, headers=JSON) as peer:
+            ask(peer, "1", credit=3)
+            await started.wait()
+            peer.send_json({"kind": "cancel", "id": "1"})
+            await eventually(lambda: server.stats()["stopped"] == 1)
+            await eventually(lambda: server.stats()["pending"] == 0)
 
 
 class TestTimes:

@@ -124,7 +124,7 @@ class Answering(Asking):
         """Who runs what comes in; without workers requests are refused."""
         self._owner = owner
         self._workers = workers
-        self._waiting: deque[tuple[SecureMessage, int]] | None = None
+        self._waiting: OrderedDict[object, tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
         self._refused = self._unheard = 0
         self._handlers: dict[str, Running] | None = None
@@ -248,7 +248,7 @@ class Answering(Asking):
         waiting = self._waiting
         connection = self.connection
         while waiting and self._has_place() and not self.overfull():
-            message, weight = waiting.popleft()
+            _, (message, weight) = waiting.popitem(last=False)
             self._waiting_bytes -= weight
             if self._deadlines and self._deadlines.get(message.id, self._time()) < self._time():
                 del self._deadlines[message.id]
@@ -258,7 +258,7 @@ class Answering(Asking):
             assert self._workers is not None
             self._workers.submit(self, [message])
         if not waiting and self._ended_by is None:
-            connection.watched = self._is_watched()
+            connection.watched = self._is_watched() or self._early is not None
         if not self._reading and self._waiting_bytes <= self._settings.max_queue_bytes:
             self.resume_reading()
 
@@ -285,7 +285,7 @@ class Answering(Asking):
         self.watch_answers()
         if self._waiting:
             self._owner.dropped += len(self._waiting)
-            self._waiting = None
+            self._waiting = self._deadlines = None
             self._waiting_bytes = 0
         if self._outgoing:
             self._wake_streams()
@@ -319,6 +319,8 @@ class Answering(Asking):
         if self._early and message.id in self._early:
             self._early.discard(message.id)
             self._stop(running)
+        if self._early is not None:
+            self._forget_early()
         return running
 
     def over(self, message: SecureMessage, running: Running) -> bool:
@@ -336,13 +338,13 @@ class Answering(Asking):
 
     def _cancel_handler(self, message_id: str) -> None:
         """The peer does not wait for this any more."""
-        for index, (message, weight) in enumerate(self._waiting or ()):
-            if message.id == message_id:
-                assert self._waiting is not None
-                del self._waiting[index]
-                self._waiting_bytes -= weight
-                self._owner.stopped += 1
-                return
+        waited = self._waiting.pop(message_id, None) if self._waiting else None
+        if waited is not None:
+            self._waiting_bytes -= waited[1]
+            if self._deadlines:
+                self._deadlines.pop(message_id, None)
+            self._owner.stopped += 1
+            return
         running = self._handlers.get(message_id) if self._handlers else None
         if running is not None:
             self._stop(running)
@@ -350,6 +352,14 @@ class Answering(Asking):
             # it may be one of those that have not taken their first step
             self._early = self._early if self._early is not None else set()
             self._early.add(message_id)
+            self.watch_answers()
+
+    def _forget_early(self) -> None:
+        """A cancel is for the requests that were there before it: kept longer, it would meet a later one."""
+        if self.connection.running <= len(self._handlers or ()):
+            self._early = None
+            if not self._waiting and self._ended_by is None:
+                self.connection.watched = self._is_watched()
 
     # ── out ───────────────────────────────────────────────────────────────────────────
 
@@ -357,6 +367,11 @@ class Answering(Asking):
     def has_waiting(self) -> bool:
         """Whether requests wait here, undispatched."""
         return bool(self._waiting)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether answers are to be watched for the requests' sake."""
+        return bool(self._waiting) or self._early is not None
 
     @property
     def unfinished(self) -> int:
@@ -399,10 +414,10 @@ class Answering(Asking):
         connection.running -= 1
         if self._waiting:
             self._dispatch_waiting()
-        if not connection.running:
-            self._early = None
-            if self._owner.draining or self._gone:
-                self._owner._link_finished(self)
+        if self._early is not None:
+            self._forget_early()
+        if not connection.running and (self._owner.draining or self._gone):
+            self._owner._link_finished(self)
 
     def outgoing(self, message: SecureMessage) -> Outgoing | None:
         """Where the parts of an answer go; None where the caller takes it whole."""
@@ -423,6 +438,11 @@ class Answering(Asking):
         if self._outgoing:
             key = message_id if self._outgoing.get(message_id) is outgoing else outgoing
             self._outgoing.pop(key, None)
+
+    def is_stopped(self, message: SecureMessage) -> bool:
+        """Whether the handler of this request was cancelled."""
+        running = self._handlers.get(message.id) if self._handlers else None
+        return running is not None and running.stopped is not None
 
     def send_part(self, message: SecureMessage, part: bytes) -> None:
         """Queue a part of an answer, which leaves with its batch.

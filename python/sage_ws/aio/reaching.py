@@ -232,9 +232,10 @@ class Reaching:
         """What nothing stands in the way of is asked by the link at once; all else goes by `_leave`."""
         link, turns = self._link, self._turns
         is_free = link is not None and self._state is _OPEN and not turns.line and not turns.granted
+        is_free = is_free and link is not None and not link.has_waiting
         self._ask = link.asking if link is not None and is_free else _no_way
         if link is not None:
-            link.connection.watched = self._watches_answers() or link.has_waiting
+            link.connection.watched = self._watches_answers() or link.is_busy
 
     def _watches_answers(self) -> bool:
         """Whether answers make room for somebody, or end a drain: both want to hear of them."""

@@ -144,7 +144,7 @@ class Incoming:
 
 
 class StreamEnded(ConnectionError):
-    """Nobody takes further parts: the connection is gone."""
+    """Nobody takes further parts."""
 
 
 class Outgoing:
@@ -169,11 +169,11 @@ class Outgoing:
         """Send a part when there is room for it.
 
         Raises:
-            StreamEnded: the connection is gone.
+            StreamEnded: the connection is gone, or the handler was cancelled.
             MessageTooBigError: over ``max_message_size``.
         """
         link = self._link
-        while link.ended is None and (self._credit <= 0 or link.overfull()):
+        while not self._ends() and (self._credit <= 0 or link.overfull()):
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -183,11 +183,14 @@ class Outgoing:
         if self._in_a_row == WINDOW:  # whatever the peer has room for, others get their turn
             self._in_a_row = 0
             await asyncio.sleep(0)
-        if link.ended is not None:
+        if self._ends():
             raise StreamEnded
         self._credit -= 1
         self._in_a_row += 1
         link.send_part(self._message, part)
+
+    def _ends(self) -> bool:
+        return self._link.ended is not None or self._link.is_stopped(self._message)
 
     def more(self, parts: int) -> None:
         """The consumer has room for so many more."""
