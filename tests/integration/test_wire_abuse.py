@@ -8,6 +8,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from sage_ws import (
     Call,
     Next,
@@ -206,3 +208,47 @@ class TestTimes:
                 (connection,) = bank.connections
                 assert (await connection.send(message())).data == b"done"
             await client_of_bank.close()
+
+
+class TestNesting:
+    @pytest.mark.parametrize("calls", [2, 5])
+    async def test_more_calls_than_places_and_each_asks_back(self, calls: int) -> None:
+        async def deeper(message: SecureMessage, call: Call) -> bytes:
+            depth = int(message.payload)
+            if depth == 0:
+                return b"0"
+            assert call.connection is not None
+            await asyncio.sleep(0.01)
+            answer = await call.connection.send(message.replace(id="", payload=b"%d" % (depth - 1)))
+            assert answer.success, answer
+            return b"%d" % (int(answer.data) + 1)
+
+        async with serve(deeper, max_concurrency=1) as server:
+            async with connect(url(server), handler=deeper, max_concurrency=1) as client:
+                async with asyncio.timeout(5):
+                    answers = await asyncio.gather(*(client.send(message(b"4")) for _ in range(calls)))
+                assert {answer.data for answer in answers} == {b"4"}
+
+    async def test_a_client_that_has_paused_reading_hears_the_answer_to_its_handler(
+        self, eventually: Any
+    ) -> None:
+        go_on = asyncio.Event()
+        ran = 0
+
+        async def handler(message: SecureMessage, call: Call) -> bytes:
+            nonlocal ran
+            ran += 1
+            await go_on.wait()
+            assert call.connection is not None
+            return (await call.connection.send(message.replace(id="", payload=b"back"))).data
+
+        async with serve(lambda message: b"answer") as server:
+            options: dict[str, Any] = {"max_concurrency": 1, "max_queue_bytes": 3000}
+            async with connect(url(server), handler=handler, **options) as client:
+                (connection,) = server.connections
+                calls = [asyncio.create_task(connection.send(message(b"x" * 500))) for _ in range(10)]
+                await eventually(lambda: ran == 1 and client._link is not None and not client._link._reading)
+                go_on.set()
+                async with asyncio.timeout(5):
+                    outcomes = await asyncio.gather(*calls)
+                assert {(one.data, one.error) for one in outcomes} <= {(b"answer", ""), (b"", "overloaded")}

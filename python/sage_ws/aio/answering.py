@@ -336,6 +336,23 @@ class Answering(Asking):
         if running.stop("cancelled"):
             self._owner.stopped += 1
 
+    def put(
+        self, message: SecureMessage, deadline: float, remaining: float = inf
+    ) -> asyncio.Future[Response]:
+        """Ask; who waits for the peer takes no place, and needs what comes by this very socket."""
+        waiter = super().put(message, deadline, remaining)
+        if self._waiting:
+            self._dispatch_waiting()
+        self.resume_reading()
+        return waiter
+
+    def put_for_stream(self, message: SecureMessage, stream: Incoming, remaining: float, credit: int) -> None:
+        """The same for an answer in parts."""
+        super().put_for_stream(message, stream, remaining, credit)
+        if self._waiting:
+            self._dispatch_waiting()
+        self.resume_reading()
+
     def _cancel_handler(self, message_id: str) -> None:
         """The peer does not wait for this any more."""
         waited = self._waiting.pop(message_id, None) if self._waiting else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from sage_ws._core import Connection as CoreConnection
 from sage_ws._core.events import GoAway
 from sage_ws.aio.answering import Answering
+from sage_ws.aio.asking import Asking
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import Agreement
 from sage_ws.message import Response, SecureMessage
@@ -85,7 +86,7 @@ class ClientLink(Answering):
             or type(message) is not SecureMessage
         ):
             return None
-        return self.put(message, self.read_deadline())
+        return Asking.put(self, message, self.read_deadline())  # nothing waits here that it could set going
 
     def _peer_name(self) -> str:
         return str(self._client._address)
@@ -133,6 +134,15 @@ class ClientLink(Answering):
 
     def _calls_ended(self) -> None:
         self._client._answers_came()
+
+    def _wait(self, message: SecureMessage) -> None:
+        super()._wait(message)
+        self._client._choose_way()  # what is asked now makes room here, or has reading go on: see `put`
+
+    def _dispatch_waiting(self) -> None:
+        super()._dispatch_waiting()
+        if not self.has_waiting:
+            self._client._choose_way()
 
     def _unblocked(self) -> None:
         super()._unblocked()

@@ -136,7 +136,7 @@ class ServerLink(Answering):
         check_timeout(timeout)
         if not isinstance(message, SecureMessage):
             raise TypeError(f"message must be a SecureMessage, not {type(message).__name__}")
-        if self.closed:
+        if self.closed or not self.is_of_this_process:
             raise ClosedError("the connection has ended", message_id=message.id)
         if not self.connection.extended:
             raise NotSentError(
@@ -152,7 +152,6 @@ class ServerLink(Answering):
             raise QueueTimeoutError("its time was over before the message could leave", message_id=message.id)
         waiter = self.put(message, deadline, inf if told is UNSET else deadline - self._time())
         self._server.asked += 1
-        self.resume_reading()  # the answer comes by this very socket
         try:
             return await waiter
         except asyncio.CancelledError:
