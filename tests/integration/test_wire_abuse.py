@@ -12,6 +12,7 @@ import pytest
 
 from sage_ws import (
     Call,
+    Client,
     Next,
     ReadTimeoutError,
     Response,
@@ -252,3 +253,81 @@ class TestNesting:
                 async with asyncio.timeout(5):
                     outcomes = await asyncio.gather(*calls)
                 assert {(one.data, one.error) for one in outcomes} <= {(b"answer", ""), (b"", "overloaded")}
+
+
+class TestGoingAway:
+    @pytest.mark.parametrize("how", ["cancel", "timeout", "stream"])
+    async def test_one_that_was_left_ends_with_its_last_call_however_that_ends(self, how: str) -> None:
+        started, left = asyncio.Event(), asyncio.Event()
+
+        async def endless(message: SecureMessage) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        async def ask_it(client: Client) -> None:
+            await client.send(message(), timeout=0.3 if how == "timeout" else 30)
+
+        async def consume(client: Client) -> None:
+            async with client.stream(message()) as parts:
+                assert (await anext(parts)).data == b"1"
+                await left.wait()
+
+        async def parts(message: SecureMessage) -> AsyncIterator[bytes]:
+            started.set()
+            yield b"1"
+            await asyncio.Event().wait()
+
+        async with serve(parts if how == "stream" else endless) as server:
+            client = await connect(url(server), reconnect=False)
+            call = asyncio.create_task(consume(client) if how == "stream" else ask_it(client))
+            await started.wait()
+            (link,) = server._links
+            link.leave()
+            async with asyncio.timeout(5):
+                while client.is_connected:  # noqa: ASYNC110 - it is told by a frame
+                    await asyncio.sleep(0.001)
+                left.set()
+                if how == "cancel":
+                    call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                await client.wait_closed()
+            await client.close()
+
+    async def test_and_with_the_last_request_that_it_serves(self) -> None:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def handler(message: SecureMessage) -> bytes:
+            started.set()
+            await go_on.wait()
+            return b"done"
+
+        async with serve(lambda message: b"") as server:
+            client = await connect(url(server), handler=handler, backoff=lambda attempt: 0.001)
+            (link,) = server._links
+            call = asyncio.create_task(link.send(message()))
+            await started.wait()
+            link.leave()
+            async with asyncio.timeout(5):
+                while not client.stats()["reconnects"]:  # noqa: ASYNC110 - it is told by a frame
+                    await asyncio.sleep(0.001)
+                go_on.set()
+                assert (await call).data == b"done"
+                await link.wait_closed()
+            await client.close()
+
+    async def test_each_move_begins_with_the_shortest_wait(self) -> None:
+        attempts: list[int] = []
+
+        def backoff(attempt: int) -> float:
+            attempts.append(attempt)
+            return 0.001
+
+        async with serve(lambda message: b"") as server, connect(url(server), backoff=backoff) as client:
+            for _ in range(3):
+                await client.send(message())
+                (link,) = server._links
+                link.leave()
+                async with asyncio.timeout(5):
+                    await link.wait_closed()
+                    await client.connect()
+        assert attempts == [0, 0, 0]

@@ -119,6 +119,8 @@ class Answering(Asking):
     )
 
     identity: str | None
+    is_leaving: bool
+    """Its next requests go elsewhere."""
 
     def _serve_by(self, owner: Owner, workers: Workers | None) -> None:
         """Who runs what comes in; without workers requests are refused."""
@@ -433,7 +435,7 @@ class Answering(Asking):
             self._dispatch_waiting()
         if self._early is not None:
             self._forget_early()
-        if not connection.running and (self._owner.draining or self._gone):
+        if not connection.running and (self._owner.draining or self._gone or self.is_leaving):
             self._owner._link_finished(self)
 
     def outgoing(self, message: SecureMessage) -> Outgoing | None:

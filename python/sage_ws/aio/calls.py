@@ -132,7 +132,15 @@ class ClientLink(Answering):
     def _is_watched(self) -> bool:
         return self.is_leaving or self._client._watches_answers()
 
+    def forget(self, message_id: str) -> None:
+        """The caller gave up; a connection that was left ends with its last call."""
+        super().forget(message_id)
+        if self.is_leaving:
+            self._client._part_with(self)
+
     def _calls_ended(self) -> None:
+        if self.is_leaving:
+            self._client._part_with(self)
         self._client._answers_came()
 
     def _wait(self, message: SecureMessage) -> None:

@@ -309,6 +309,7 @@ class Reaching:
         self._ending.add(link)
         if self._link is link:
             self._link = None
+            self._prove(link)
         link.is_leaving = True
         link.watch_answers()
 
@@ -359,11 +360,15 @@ class Reaching:
         self._ending.add(link)
         if link is self._link:
             self._link = None
-            assert self._loop is not None
-            if link.counters()["answered"] or self._loop.time() >= self._opened_at + PROVEN:
-                self._attempt = 0
+            self._prove(link)
             self._lost(loss)
         self._changed()
+
+    def _prove(self, link: ClientLink) -> None:
+        """The next dial starts the backoff anew, if this connection was good for something."""
+        assert self._loop is not None
+        if link.counters()["answered"] or self._loop.time() >= self._opened_at + PROVEN:
+            self._attempt = 0
 
     def _link_gone(self, link: ClientLink) -> None:
         """A link's socket is gone too."""
