@@ -331,3 +331,50 @@ class TestGoingAway:
                     await link.wait_closed()
                     await client.connect()
         assert attempts == [0, 0, 0]
+
+
+class TestInterceptedStreams:
+    async def test_the_callers_time_is_for_interceptors_too(self) -> None:
+        async def stuck(message: SecureMessage, following: Next) -> Response:
+            await asyncio.Event().wait()
+            return await following(message)
+
+        async with serve(lambda message: b"") as server, connect(url(server), interceptors=[stuck]) as client:
+            async with asyncio.timeout(5):
+                with pytest.raises(TimeoutError, match="through the interceptors"):
+                    async with client.stream(message(), timeout=0.05) as parts:
+                        await anext(parts)
+
+    async def test_one_that_is_cancelled_leaves_no_task(self) -> None:
+        async def passing(message: SecureMessage, following: Next) -> Response:
+            return await following(message)
+
+        started = asyncio.Event()
+
+        async def never(message: SecureMessage) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        async def consume(client: Any) -> None:
+            async with client.stream(message()) as parts:
+                await anext(parts)
+
+        async with serve(never) as server, connect(url(server), interceptors=[passing]) as client:
+            await client.connect()
+            before = asyncio.all_tasks()
+            task = asyncio.create_task(consume(client))
+            await started.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            left = {one for one in asyncio.all_tasks() - before if "worker" not in one.get_name()}
+            assert not left
+
+    async def test_giving_up_a_stream_is_counted(self) -> None:
+        async def endless(message: SecureMessage) -> AsyncIterator[bytes]:
+            yield b"1"
+            await asyncio.Event().wait()
+
+        async with serve(endless) as server, connect(url(server)) as client:
+            async with client.stream(message()) as parts:
+                await anext(parts)
+            assert (client.stats()["cancelled"], client.stats()["failed"]) == (1, 0)

@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from sage_ws.aio.streams import WINDOW, Incoming
+from sage_ws.errors import ReadTimeoutError
 from sage_ws.interceptors import chained
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, Seconds, Unset
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from sage_ws.aio.client import Client
+
+GRACE = 0.01
+"""Seconds by which interceptors outlive what they have sent, which ends by itself and says more."""
 
 
 def stream_of(
@@ -61,7 +65,8 @@ async def _parts(
             client._counts["failed"] += 1
             raise
         finally:
-            incoming.close()
+            if incoming.close():
+                client._counts["cancelled"] += 1
             client._changed()
         final = incoming.final
     assert final is not None
@@ -81,10 +86,13 @@ async def _through_interceptors(
     """The same with the client's interceptors around: what ends the answer is their Response."""
     parts: asyncio.Queue[Response] = asyncio.Queue(maxsize=1)
     some = False
+    clock = asyncio.get_running_loop().time
+    end = None if timeout is UNSET or timeout is None else clock() + timeout
 
     async def innermost(message: SecureMessage) -> Response:
         ended: list[Response] = []
-        async with aclosing(_parts(client, message, timeout, ended)) as incoming:
+        left = timeout if end is None else max(end - clock(), 1e-6)
+        async with aclosing(_parts(client, message, left, ended)) as incoming:
             async for part in incoming:
                 await parts.put(part)
         return ended[0]
@@ -94,12 +102,21 @@ async def _through_interceptors(
     try:
         while not running.done() or not parts.empty():
             getting = asyncio.ensure_future(parts.get())
-            await asyncio.wait({running, getting}, return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
+            try:
+                left = None if end is None else max(end - clock(), 0.0) + GRACE
+                done, _ = await asyncio.wait(
+                    {running, getting}, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                if not getting.done():
+                    getting.cancel()
+            if not done:
+                raise ReadTimeoutError(
+                    "no answer came through the interceptors in time", message_id=message.id
+                )
+            if getting in done:
                 some = True
                 yield getting.result()
-            else:
-                getting.cancel()
         final = running.result()
         if _says_something(final, some):
             yield final

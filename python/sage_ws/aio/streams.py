@@ -129,12 +129,13 @@ class Incoming:
         finally:
             self._waiter = None
 
-    def close(self) -> None:
-        """Nobody wants the rest: the peer is told to stop."""
-        if not self._over:
-            self._over = True
+    def close(self) -> bool:
+        """Nobody wants the rest: the peer is told to stop, if it was not done; returns whether it was not."""
+        was_over, self._over = self._over, True
+        if not was_over:
             self._link.forget(self._message_id)
         self._parts.clear()
+        return not was_over
 
     def refuse(self, text: str) -> None:
         """The peer broke the rules of streams: no more of it is taken."""
