@@ -143,8 +143,9 @@ async def test_the_far_end_stops_when_nobody_waits(wire: dict[str, Any], eventua
     ]
     async with running(ledger, wire, eventually, **PATIENT) as (server, _, client):
         await asyncio.gather(*(ledger.call(client, **kind) for kind in kinds * 3))
+        back = ledger.back
+        assert back is not None
         await eventually(lambda: server.stats()["pending"] == 0)
+        await eventually(lambda: client.stats()["stopped"] + client.stats()["expired"] >= len(back.runs))
         assert server.stats()["stopped"] + server.stats()["expired"] >= len(ledger.runs) >= 1
         assert ledger.given_up + ledger.endings[Ending.NOT_SENT] == 18
-        assert ledger.back is not None
-        assert client.stats()["stopped"] + client.stats()["expired"] >= len(ledger.back.runs)
