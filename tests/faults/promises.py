@@ -256,6 +256,41 @@ PROMISES: Final = (
         ),
     ),
     Promise(
+        "rolling restart",
+        "a worker that drains tells its peers to open their next connection elsewhere; what is under way "
+        "ends on the old one, streams and requests of the server too. A plain peer cannot be told: see "
+        "*connection drop*",
+        "two workers replaced in turn under load: no call fails",
+        asserted("every call and every stream answered"),
+        ("faults/test_rolling.py::test_a_rolling_restart_of_two_workers_fails_no_call",),
+    ),
+    Promise(
+        "lying peers on the extended wire",
+        "cancels and credits of what is not there are ignored, parts without leave end their call, other "
+        "calls go on; refusals that a peer does not read stop the reading at 1 MiB",
+        "floods of each, of both ends, beside honest calls: none of those fails, nothing stays",
+        asserted("0 handlers, 0 tasks left; at most 2 MiB kept for who does not read refusals"),
+        (
+            "faults/test_extended_liars.py::test_a_client_that_lies_beside_an_honest_one",
+            "faults/test_extended_liars.py::test_a_server_that_lies_once_in_a_while",
+            "integration/test_refusals.py::test_a_client_whose_requests_are_invalid",
+            "integration/test_refusals.py::test_a_server_that_asks_who_takes_no_requests",
+            "integration/test_streams.py::TestPace::test_whatever_a_peer_has_room_for_others_get_their_turn",
+        ),
+    ),
+    Promise(
+        "faults under streams, both directions, deadlines",
+        "each call and each stream ends once; parts come in order; a handler whose caller gave up is stopped",
+        "delay, drop, cut, slices, stall, reset, over CBOR and compressed JSON: no handler runs afterwards",
+        asserted("one ending each, 0 handlers left, no more stopped than gave up"),
+        (
+            "faults/test_mixed.py::test_without_a_fault_each_kind_ends_as_it_must",
+            "faults/test_mixed.py::test_what_is_only_slow_costs_nothing",
+            "faults/test_mixed.py::test_what_breaks_the_link_ends_each_once",
+            "faults/test_mixed.py::test_the_far_end_stops_when_nobody_waits",
+        ),
+    ),
+    Promise(
         "close() and drain()",
         "never hang: `close_timeout` [10 s], then abort",
         "dead network, full buffers, TLS without close_notify, a handler that ignores cancellation",
