@@ -23,7 +23,7 @@ from sage_ws.message import Response, SecureMessage
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from sage_ws.handler import Call, Handler, Outcome
+    from sage_ws.handler import Call, Handler, Outcome, Sink
     from sage_ws.options import Interceptor, Next
 
 _CALL: ContextVar[Call | None] = ContextVar("sage_ws_call", default=None)
@@ -70,11 +70,30 @@ class Intercepted:
     async def __call__(self, message: SecureMessage, call: Call) -> Response:
         """Serve a request; what the handler or an interceptor raises is raised here."""
         _CALL.set(call)
-        return await self._chain(message)
+        try:
+            return await self._chain(message)
+        finally:
+            sink: Sink | None = getattr(call, "parts", None)  # of a connection's calls
+            if sink is not None:
+                sink.close()
 
     async def _serve(self, message: SecureMessage) -> Response:
         call = _CALL.get()
         arguments = (message, call) if self._takes_call else (message,)
         outcome = self._handler(*arguments)
-        sink = getattr(call, "parts", None)  # of a connection's calls
-        return complete(message, await settle(outcome, self._limit, sink))
+        sink: Sink | None = getattr(call, "parts", None)
+        kept = None if sink is None else _Kept(sink)
+        return complete(message, await settle(outcome, self._limit, kept))
+
+
+class _Kept:
+    """A sink that stays open for the next run of the handler: they share the room that there is."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def __call__(self, part: bytes) -> None:
+        await self._sink(part)
+
+    def close(self) -> None:
+        """`Intercepted` does that, at its end."""

@@ -13,6 +13,7 @@ import pytest
 from sage_ws import (
     Call,
     Client,
+    HandlerError,
     Next,
     ReadTimeoutError,
     Response,
@@ -378,3 +379,30 @@ class TestInterceptedStreams:
             async with client.stream(message()) as parts:
                 await anext(parts)
             assert (client.stats()["cancelled"], client.stats()["failed"]) == (1, 0)
+
+    async def test_a_handler_that_is_run_again_keeps_to_the_room_that_there_is(self, eventually: Any) -> None:
+        made = 0
+
+        async def handler(message: SecureMessage) -> AsyncIterator[bytes]:
+            nonlocal made
+            is_first = made == 0
+            for _ in range(40):
+                made += 1
+                yield b"%d" % made
+                if is_first and made == 12:
+                    raise HandlerError("once more")
+
+        async def again(message: SecureMessage, following: Next) -> Response:
+            try:
+                return await following(message)
+            except HandlerError:
+                return await following(message)
+
+        async with serve(handler, interceptors=[again]) as server, connect(url(server)) as client:
+            async with asyncio.timeout(5), client.stream(message()) as parts:
+                assert (await anext(parts)).data == b"1"
+                await eventually(lambda: made > 12)
+                await client.ping()
+                assert [part.data async for part in parts] == [b"%d" % number for number in range(2, 53)]
+            (link,) = server._links
+            assert not link._outgoing

@@ -82,12 +82,13 @@ class LinkCall:
         deadline: loop time past which nobody waits for the answer.
     """
 
-    __slots__ = ("_message", "connection", "deadline")
+    __slots__ = ("_message", "_parts", "connection", "deadline")
 
     def __init__(self, connection: Answering, message: SecureMessage, deadline: float | None) -> None:
         self.connection: Any = connection
         self.deadline = deadline
         self._message = message
+        self._parts: Outgoing | None = None
 
     @property
     def identity(self) -> str | None:
@@ -98,8 +99,9 @@ class LinkCall:
     @property
     def parts(self) -> Outgoing | None:
         """Where the parts of an answer go; None where the caller takes it whole."""
-        outgoing: Outgoing | None = self.connection.outgoing(self._message)
-        return outgoing
+        if self._parts is None:
+            self._parts = self.connection.outgoing(self._message)
+        return self._parts
 
 
 class Answering(Asking):
