@@ -511,7 +511,7 @@ class TestGoingAway:
         await one.close()
         held.close()
 
-    async def test_where_no_other_is_to_be_had_it_stays_until_the_end(self) -> None:
+    async def test_while_no_other_is_to_be_had_calls_go_on_by_the_old_one(self) -> None:
         started, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(message: SecureMessage) -> bytes:
@@ -520,12 +520,12 @@ class TestGoingAway:
             return b"done"
 
         async with serve(slow) as server:
-            client = await connect(url(server), backoff=lambda attempt: 0.01)
+            client = await connect(url(server), backoff=lambda attempt: 0.01 if attempt == 0 else 60.0)
             call = asyncio.create_task(client.send(message()))
             await started.wait()
             draining = asyncio.create_task(server.drain())
             async with asyncio.timeout(5):
-                while client.stats()["dials"] < 3:  # noqa: ASYNC110 - each is refused with 503
+                while client.stats()["dials"] < 2:  # noqa: ASYNC110 - it is refused with 503
                     await asyncio.sleep(0.001)
                 late = asyncio.create_task(client.send(message(b"late")))  # by the old connection
                 while server.stats()["received"] < 2:  # noqa: ASYNC110 - read by the draining server
@@ -534,3 +534,38 @@ class TestGoingAway:
             assert [one.data for one in await asyncio.gather(call, late)] == [b"done"] * 2
             await client.close()
             await asyncio.wait_for(draining, 10)
+
+    async def test_a_server_that_is_alone_ends_under_load_and_calls_wait_for_the_next(self) -> None:
+        async def brief(message: SecureMessage) -> bytes:
+            await asyncio.sleep(0.001)
+            return message.payload
+
+        answered = 0
+        over = False
+
+        async def ask(client: Client) -> None:
+            nonlocal answered
+            while not over:
+                assert (await client.send(message(b"hello"), timeout=20)).data == b"hello"
+                answered += 1
+
+        async def more(count: int) -> None:
+            enough = answered + count
+            while answered < enough:  # noqa: ASYNC110 - the load sets the pace
+                await asyncio.sleep(0.001)
+
+        server = Server(brief)
+        await server.start()
+        port = server.port
+        async with connect(url(server), backoff=lambda attempt: 0.02) as client:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(8):
+                    tasks.create_task(ask(client))
+                await more(50)
+                async with asyncio.timeout(10):  # of the 30 s that a drain may take
+                    await server.drain()
+                async with serve(brief, port=port):
+                    await more(50)
+                    over = True
+                    await client.drain()
+            assert (client.stats()["failed"], client.stats()["lost"]) == (0, 0)

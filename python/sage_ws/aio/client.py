@@ -21,7 +21,7 @@ from time import perf_counter
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.calls import ClientLink
-from sage_ws.aio.deadline import Seen, within
+from sage_ws.aio.deadline import DEADLINE, Seen, within
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.link import wants_direct
 from sage_ws.aio.opening import check_headers
@@ -163,7 +163,7 @@ class Client(Reaching):
         if idempotent or self._settings.interceptors:
             return await self._send_around(message, timeout, idempotent)
         link, waiter = self._link, None
-        if timeout is UNSET and not Seen.any:
+        if timeout is UNSET and (not Seen.any or DEADLINE.get() is None):
             try:
                 waiter = self._ask(message)
             except Exception:

@@ -30,6 +30,8 @@ logger = logger_of("client")
 PROVEN = 5.0
 """Seconds that a connection lives, or one answer, until its loss starts the backoff anew: a peer that accepts
 and hangs up must not be dialled again without end at the shortest wait."""
+DIALS_TO_MOVE = 2
+"""Dials that fail until a connection whose server is going away is left without another."""
 FIRST_DIAL_GRACE = 1.0
 """Seconds by which a send outlives its first dial, which bounds itself and says more when it fails."""
 _OPEN = State.OPEN
@@ -314,7 +316,11 @@ class Reaching:
         link.watch_answers()
 
     async def _move_from(self, old: ClientLink) -> None:
-        """Dial until another connection is open; until then calls go on by the old one."""
+        """Dial another connection; until it is open calls go on by the old one.
+
+        Where none is to be had they wait for the next instead: a server that is alone could not end before its
+        time else, for its clients would keep it busy.
+        """
         try:
             attempt = 0
             while True:
@@ -328,6 +334,11 @@ class Reaching:
                 except DialError as error:
                     logger.info("dial to %s failed: %s", self._address, error)
                     if not can_heal(error):
+                        return
+                    if attempt >= DIALS_TO_MOVE and self._link is old and not self._is_ending:
+                        self._attempt = attempt
+                        self._replace(old, "the server is going away")
+                        self._part_with(old)
                         return
                     continue
                 if self._link is not old or self._is_ending or link.ended is not None:
