@@ -318,8 +318,8 @@ class Reaching:
     async def _move_from(self, old: ClientLink) -> None:
         """Dial another connection; until it is open calls go on by the old one.
 
-        Where none is to be had they wait for the next instead: a server that is alone could not end before its
-        time else, for its clients would keep it busy.
+        Where none is to be had they wait for the next instead: else the clients of a lone server would keep
+        it busy until its time to drain is over.
         """
         try:
             attempt = 0
