@@ -1,4 +1,7 @@
-"""Requests in both directions, and deadlines, cancellation and farewells that cross the wire."""
+"""Requests in both directions, and deadlines, cancellation and farewells that cross the wire.
+
+Over 500 lines: one class for each promise of the extended wire, but streams.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`sage_ws.metrics`: what Prometheus would scrape of real servers and clients."""
+"""`sage_ws.metrics`: what Prometheus would scrape of real servers and clients.
+
+Over 500 lines: one process, several, and loops that hang or end, each with its cases.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`run(workers=2)`: real processes on one port, that die, are signalled, or lose their parent."""
+"""`run(workers=2)`: real processes on one port, that die, are signalled, or lose their parent.
+
+Over 500 lines: the programs that are run stand beside what is asked of them.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 //!
 //! It speaks to two objects of Python: its *link* gets the values of each read and is told when the kernel refuses
 //! bytes, its *transport* is told of what is rare: the output went out at last, or the connection ended.
+//!
+//! Over 500 lines, a third of them documentation: a class of Python's has its methods in one block.
 
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyOSError;
