@@ -93,6 +93,9 @@ class EchoLink(Link):
         if self.blocked and self.unsent > UNSENT_LIMIT:
             self.pause_reading()
 
+    def _read_unheard(self) -> None:
+        """An echo pauses by itself."""
+
     def _unblocked(self) -> None:
         self.resume_reading()
 
@@ -112,6 +115,7 @@ class EchoServerLink(EchoLink):
     role = "server"
     unfinished = 0
     is_leaving = False
+    identity = None
 
     def __init__(self, server: EchoServer, loop: asyncio.AbstractEventLoop, agreement: Agreement) -> None:
         super().__init__(server.settings, loop, agreement)

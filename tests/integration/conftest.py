@@ -400,10 +400,13 @@ class Program:
 
 @pytest.fixture
 async def start_program() -> AsyncIterator[Callable[..., Awaitable[Program]]]:
-    """``program = await start_program(code)``: Python in a process group of its own, killed at the end."""
+    """``program = await start_program(code)``: Python in a process group of its own, killed at the end.
+
+    Further arguments are set in its environment.
+    """
     started: list[Program] = []
 
-    async def start(code: str) -> Program:
+    async def start(code: str, **environment: str) -> Program:
         program = Program(
             await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -412,6 +415,7 @@ async def start_program() -> AsyncIterator[Callable[..., Awaitable[Program]]]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **environment},
             )
         )
         started.append(program)

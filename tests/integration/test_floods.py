@@ -79,7 +79,8 @@ def flooded(either: str, start_program: Any) -> Any:
     async def start(options: str = "{}", setup: str = "") -> Any:
         wanted = f"{{'link': {either!r}, **{options}}}"
         program = await start_program(
-            "import os\n" + PROGRAM.replace("OPTIONS", wanted).replace("SETUP", setup)
+            "import os\n" + PROGRAM.replace("OPTIONS", wanted).replace("SETUP", setup),
+            COVERAGE_PROCESS_CONFIG="",  # what measures it would count as its memory
         )
         await program.serving()
         async with connect(f"ws://127.0.0.1:{program.port}") as client:
