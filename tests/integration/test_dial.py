@@ -162,9 +162,9 @@ class TestFirstDial:
     @pytest.mark.parametrize(
         ("encoding", "offered"),
         [
-            ("auto", b"\r\nsec-websocket-protocol: sage.1.cbor, sage.1.json\r\n"),
-            ("cbor", b"\r\nsec-websocket-protocol: sage.1.cbor\r\n"),
-            ("json", b"\r\nsec-websocket-protocol: sage.1.json\r\n"),
+            ("auto", b"\r\nsec-websocket-protocol: sage.0.json, sage.1.cbor, sage.1.json\r\n"),
+            ("cbor", b"\r\nsec-websocket-protocol: sage.0.json, sage.1.cbor\r\n"),
+            ("json", b"\r\nsec-websocket-protocol: sage.0.json, sage.1.json\r\n"),
             ("plain", b""),
         ],
     )

@@ -6,6 +6,8 @@ Over 500 lines: one class for each promise of the extended wire, but streams.
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,8 @@ from sage_ws import (
     connect,
     serve,
 )
+
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def message(payload: bytes = b"x", **fields: Any) -> SecureMessage:
@@ -91,6 +95,25 @@ class TestNegotiation:
                 assert (await calling.send(sent)).data == b"\x00\xff"
                 (connection,) = serving.connections
                 assert connection.subprotocol == chosen
+
+    async def test_so_is_one_that_chooses_the_first_whatever_it_is(self, lying_server: Any) -> None:
+        async def naive(peer: Any) -> None:
+            head = (await peer.reader.readuntil(b"\r\n\r\n")).decode()
+            fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])
+            accepted = hashlib.sha1((fields["Sec-WebSocket-Key"] + GUID).encode()).digest()
+            first = fields["Sec-WebSocket-Protocol"].split(", ")[0]
+            peer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                + f"Sec-WebSocket-Accept: {base64.b64encode(accepted).decode()}\r\n".encode()
+                + f"Sec-WebSocket-Protocol: {first}\r\n\r\n".encode()
+            )
+            asked = await peer.read_json()
+            assert "kind" not in asked
+            peer.answer(asked["id"], b"done")
+            await peer.until_closed()
+
+        async with lying_server(naive, handshake=False) as server, connect(server.url) as client:
+            assert (await client.send(message())).data == b"done"
 
     async def test_a_peer_that_chooses_nothing_is_spoken_to_as_ever(self, lying_server: Any) -> None:
         async def stock(peer: Any) -> None:

@@ -169,7 +169,7 @@ async def _dial(
     protocol = ClientProtocol(
         address.uri,
         origin=None if settings.origin is None else Origin(settings.origin),
-        subprotocols=[Subprotocol(name) for name in opening.SUBPROTOCOLS[settings.encoding]] or None,
+        subprotocols=[Subprotocol(name) for name in opening.offered_subprotocols(settings.encoding)] or None,
         extensions=_offers(settings),
         logger=opening.QUIET,
     )
@@ -207,11 +207,12 @@ def _offers(settings: ClientSettings) -> Sequence[ClientExtensionFactory] | None
 
 
 def _agreement(protocol: ClientProtocol, settings: ClientSettings) -> opening.Agreement:
+    subprotocol = None if protocol.subprotocol == opening.PLAIN else protocol.subprotocol
     if settings.compression is None:
-        return opening.Agreement(subprotocol=protocol.subprotocol)
+        return opening.Agreement(subprotocol=subprotocol)
     from sage_ws.aio.extensions import agreed
 
-    return opening.Agreement(agreed(protocol, settings.compression), protocol.subprotocol)
+    return opening.Agreement(agreed(protocol, settings.compression), subprotocol)
 
 
 async def _headers(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:

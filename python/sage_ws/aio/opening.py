@@ -43,6 +43,10 @@ SUBPROTOCOLS: Final[Mapping[str, Sequence[str]]] = {
 }
 """What ``encoding`` has a client offer, the best first, and a server choose (WIRE.md, "Subprotocols")."""
 
+PLAIN: Final = "sage.0.json"
+"""Offered before the others, and chosen by none of ours: plain SAGE JSON. Some servers, `ws` of Node among
+them, choose the first that is offered, whatever it is, and speak as ever."""
+
 _END = b"\r\n\r\n"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
@@ -277,6 +281,12 @@ def _is_list(value: str) -> bool:
     """Whether a value is a list of tokens (RFC 9110 §5.6.1, ``1#token``)."""
     items = [item for part in value.split(",") if (item := part.strip(" \t"))]
     return bool(items) and all(map(_TOKEN.fullmatch, items))
+
+
+def offered_subprotocols(encoding: str) -> list[str]:
+    """What a client offers, in the order of its wishes."""
+    known = SUBPROTOCOLS[encoding]
+    return [PLAIN, *known] if known else []
 
 
 def choose_subprotocol(request: RequestHead, known: Sequence[str]) -> str | None:
