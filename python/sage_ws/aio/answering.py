@@ -15,8 +15,9 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from sage_ws._core import Connection
 from sage_ws._core.events import Cancel, Credit, Part
 from sage_ws.aio.asking import Asking
 from sage_ws.aio.deadline import DEADLINE, Seen
@@ -30,9 +31,12 @@ from sage_ws.message import Reply, Response, SecureMessage
 
 if TYPE_CHECKING:
     import contextvars
+    from collections.abc import Iterable
 
     from sage_ws.aio.changes import Changes
+    from sage_ws.aio.opening import Agreement
     from sage_ws.aio.workers import Workers
+    from sage_ws.options import CommonSettings
 
 logger = logger_of("server")
 
@@ -105,7 +109,20 @@ class LinkCall:
 
 
 class Answering(Asking):
-    """A link that serves requests."""
+    """A link that serves requests.
+
+    Args:
+        role: which end of the connection it is.
+        agreement: what the opening handshake came to.
+        settings: the owner's options.
+        loop: the running loop.
+        owner: whose link this is.
+        workers: run what comes in; None to refuse it.
+
+    Attributes:
+        subprotocol: how messages are encoded; None for plain SAGE JSON.
+        is_leaving: its next requests go elsewhere.
+    """
 
     __slots__ = (
         "_deadlines",
@@ -118,14 +135,30 @@ class Answering(Asking):
         "_waiting",
         "_waiting_bytes",
         "_workers",
+        "is_leaving",
+        "subprotocol",
     )
 
     identity: str | None
-    is_leaving: bool
-    """Its next requests go elsewhere."""
 
-    def _serve_by(self, owner: Owner, workers: Workers | None) -> None:
-        """Who runs what comes in; without workers requests are refused."""
+    def __init__(
+        self,
+        role: Literal["client", "server"],
+        agreement: Agreement,
+        settings: CommonSettings,
+        loop: asyncio.AbstractEventLoop,
+        owner: Owner,
+        workers: Workers | None,
+    ) -> None:
+        connection = Connection(
+            role,
+            max_message_size=settings.max_message_size,
+            deflate=agreement.deflate,
+            subprotocol=agreement.subprotocol,
+        )
+        super().__init__(connection, settings, loop)
+        self.subprotocol = agreement.subprotocol
+        self.is_leaving = False
         self._owner = owner
         self._workers = workers
         self._waiting: OrderedDict[object, tuple[SecureMessage, int]] | None = None
@@ -135,6 +168,12 @@ class Answering(Asking):
         self._early: set[str] | None = None
         self._deadlines: dict[str, float] | None = None
         self._outgoing: dict[str | Outgoing, Outgoing] | None = None
+
+    def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
+        """Take over; over a direct socket the native core hands requests to the workers by itself."""
+        super().start(transport, received, greeting)
+        if self.socket is not None and self._workers is not None:
+            self._workers.serve(self.socket, self._settings.max_concurrency)
 
     # ── in ────────────────────────────────────────────────────────────────────────────
 
@@ -156,13 +195,13 @@ class Answering(Asking):
         assert self._workers is not None
         self._workers.submit(self, values)
 
-    def _sort(self, values: list[Any]) -> None:
+    def _sort(self, values: Iterable[Any]) -> None:
         """Values that are not all requests to be dispatched at once."""
         for value in values:
-            if type(value) is SecureMessage:
-                self._admit(value)
-            elif type(value) is tuple:
+            if type(value) is tuple:
                 self._answered(*value)
+            elif type(value) is SecureMessage:
+                self._admit(value)
             else:
                 self._event(value)
 
@@ -345,14 +384,15 @@ class Answering(Asking):
     ) -> asyncio.Future[Response]:
         """Ask; who waits for the peer takes no place, and needs what comes by this very socket."""
         waiter = super().put(message, deadline, remaining)
-        if self._waiting:
-            self._dispatch_waiting()
-        self.resume_reading()
+        self._make_way()
         return waiter
 
     def put_for_stream(self, message: SecureMessage, stream: Incoming, remaining: float, credit: int) -> None:
         """The same for an answer in parts."""
         super().put_for_stream(message, stream, remaining, credit)
+        self._make_way()
+
+    def _make_way(self) -> None:
         if self._waiting:
             self._dispatch_waiting()
         self.resume_reading()

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sage_ws.aio.link import FLUSH_AT, Link, Loss
 from sage_ws.errors import ConnectionLostError, MaybeDeliveredError, ReadTimeoutError, WriteTimeoutError
-from sage_ws.message import Response
+from sage_ws.message import Response, SecureMessage
 
 if TYPE_CHECKING:
     from sage_ws.aio.streams import Incoming
-    from sage_ws.message import SecureMessage
 
 
 class Asking(Link):
@@ -78,12 +77,12 @@ class Asking(Link):
         self.connection.send_credit(message_id, parts)
         self.flush_soon()
 
-    @staticmethod
-    def _answered(waiter: Any, answer: Any) -> None:
+    def _answered(self, waiter: Any, answer: Any) -> None:
         """An answer has come, or what cannot be decoded in its place."""
         if waiter.done():  # cancelled a moment ago
-            return
-        if type(answer) is Response:
+            if type(answer) is Response:
+                self.connection.miss()
+        elif type(answer) is Response:
             waiter.set_result(answer)
         else:
             waiter.set_exception(answer)
@@ -107,6 +106,16 @@ class Asking(Link):
         for waiter, message_id in self.connection.abandon():
             if not waiter.done():
                 waiter.set_exception(_error_of(loss, message_id))
+
+
+def check_message(message: object) -> None:
+    """Refuse what is no message before anything is done with it.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(message, SecureMessage):
+        raise TypeError(f"message must be a SecureMessage, not {type(message).__name__}") from None
 
 
 def _error_of(loss: Loss, message_id: str) -> MaybeDeliveredError:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from sage_ws._core import Connection as CoreConnection
 from sage_ws._core.events import GoAway
 from sage_ws.aio.answering import Answering
 from sage_ws.aio.asking import Asking
@@ -35,7 +34,7 @@ class ClientLink(Answering):
         agreement: what the opening handshake came to.
     """
 
-    __slots__ = ("_client", "_read_timeout", "asking", "is_leaving", "subprotocol")
+    __slots__ = ("_client", "_read_timeout", "asking")
 
     identity = None
     request = None
@@ -48,18 +47,9 @@ class ClientLink(Answering):
         workers: Workers | None,
         agreement: Agreement,
     ) -> None:
-        connection = CoreConnection(
-            "client",
-            max_message_size=settings.max_message_size,
-            deflate=agreement.deflate,
-            subprotocol=agreement.subprotocol,
-        )
-        super().__init__(connection, settings, loop)
-        self._serve_by(client, workers)
+        super().__init__("client", agreement, settings, loop, client, workers)
         self._client = client
-        self.subprotocol = agreement.subprotocol
         self.asking: Ask = self._ask
-        self.is_leaving = False
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout
 
     def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
@@ -68,8 +58,6 @@ class ClientLink(Answering):
         if self.socket is not None:
             self.socket.limit(self._client._settings.max_pending, self._read_timeout)
             self.asking = self.socket.ask if self._settings.busy_poll is None else self._ask_awake
-            if self._workers is not None:
-                self._workers.serve(self.socket, self._settings.max_concurrency)
 
     def _ask_awake(self, message: SecureMessage) -> asyncio.Future[Response] | None:
         """With ``busy_poll``: the answer shall not find the process asleep."""
@@ -101,21 +89,7 @@ class ClientLink(Answering):
         return self._read_timeout
 
     def _take(self, values: list[Any] | None) -> None:
-        for value in values or ():
-            if type(value) is tuple:
-                waiter, answer = value
-                if waiter.done():  # cancelled a moment ago
-                    if type(answer) is Response:
-                        self.connection.miss()
-                    continue
-                if type(answer) is Response:
-                    waiter.set_result(answer)
-                else:
-                    waiter.set_exception(answer)
-            elif type(value) is SecureMessage:
-                self._admit(value)
-            else:
-                self._event(value)
+        self._sort(values or ())
         if self.is_leaving:
             self._client._part_with(self)
         self._client._answers_came()
@@ -178,11 +152,6 @@ class ClientLink(Answering):
     async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:
         """Ask the server back: what `Client.send` does."""
         return await self._client.send(message, timeout=timeout)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection has ended, or is about to."""
-        return self._ended_by is not None or self.connection.closing
 
     async def close(self) -> None:
         """Close the connection with 1000, after `close_timeout` at most; the client may dial again."""

@@ -20,6 +20,7 @@ from math import inf
 from time import perf_counter
 from typing import Any, Self, Unpack
 
+from sage_ws.aio.asking import check_message
 from sage_ws.aio.calls import ClientLink
 from sage_ws.aio.deadline import DEADLINE, Seen, within
 from sage_ws.aio.intercepting import send_intercepted
@@ -212,7 +213,7 @@ class Client(Reaching):
     ) -> Response:
         """Send with what stands around a call: interceptors first, and within them repeats."""
         check_timeout(timeout)
-        _check_message(message)
+        check_message(message)
         send = self._send_repeatedly if idempotent else self._send_slowly
         if not self._settings.interceptors:
             return await send(message, timeout)
@@ -239,7 +240,7 @@ class Client(Reaching):
     def _refused(self, message: SecureMessage) -> None:
         """A message could not be queued: its place is free again."""
         self._changed()
-        _check_message(message)
+        check_message(message)
         self._counts["failed"] += 1
 
     async def _leave(
@@ -252,7 +253,7 @@ class Client(Reaching):
             the peer is told of: infinity where the caller said nothing.
         """
         check_timeout(timeout)
-        _check_message(message)
+        check_message(message)
         try:
             self._check_usable()
         except ClosedError as error:
@@ -436,11 +437,6 @@ class Client(Reaching):
             await self._changes.next()
         if self._closing is not None:
             await asyncio.shield(self._closing)
-
-
-def _check_message(message: object) -> None:
-    if not isinstance(message, SecureMessage):
-        raise TypeError(f"message must be a SecureMessage, not {type(message).__name__}") from None
 
 
 def _again(error: DialError, message_id: str | None = None) -> DialError:

@@ -182,6 +182,11 @@ class Link(asyncio.Protocol):
         return self._ended_by
 
     @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, or is about to."""
+        return self._ended_by is not None or self.connection.closing
+
+    @property
     def was_closed(self) -> bool:
         """Whether it ended in order: the peer's close frame came."""
         return self._ended_by is not None and self._ended_by.by_peer

@@ -6,8 +6,8 @@ import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sage_ws._core import Connection as CoreConnection
 from sage_ws.aio.answering import Answering
+from sage_ws.aio.asking import check_message
 from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.head import shown_address
 from sage_ws.aio.link import Loss
@@ -38,10 +38,8 @@ class ServerLink(Answering):
         "_room",
         "_server",
         "identity",
-        "is_leaving",
         "request",
         "settings",
-        "subprotocol",
     )
 
     def __init__(
@@ -54,28 +52,12 @@ class ServerLink(Answering):
         identity: str | None,
         agreement: Agreement,
     ) -> None:
-        connection = CoreConnection(
-            "server",
-            max_message_size=settings.max_message_size,
-            deflate=agreement.deflate,
-            subprotocol=agreement.subprotocol,
-        )
-        super().__init__(connection, settings, loop)
-        self._serve_by(server, workers)
+        super().__init__("server", agreement, settings, loop, server, workers)
         self.settings = settings
         self.request = request
         self.identity = identity
-        self.subprotocol = agreement.subprotocol
-        self.is_leaving = False
         self._server = server
         self._room: asyncio.Future[None] | None = None
-
-    def start(self, transport: asyncio.Transport, received: bytes, greeting: bytes = b"") -> None:
-        """Take over; over a direct socket the native core hands requests to the workers by itself."""
-        super().start(transport, received, greeting)
-        if self.socket is not None:
-            assert self._workers is not None
-            self._workers.serve(self.socket, self.settings.max_concurrency)
 
     def _peer_name(self) -> str:
         return shown_address(self.request.remote_address)
@@ -134,8 +116,7 @@ class ServerLink(Answering):
             MaybeDeliveredError, DecodeError: see `Client.send`.
         """
         check_timeout(timeout)
-        if not isinstance(message, SecureMessage):
-            raise TypeError(f"message must be a SecureMessage, not {type(message).__name__}")
+        check_message(message)
         if self.closed or not self.is_of_this_process:
             raise ClosedError("the connection has ended", message_id=message.id)
         if not self.connection.extended:
@@ -182,11 +163,6 @@ class ServerLink(Answering):
         room, self._room = self._room, None
         if room is not None:
             room.set_result(None)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the connection has ended, or is about to."""
-        return self._ended_by is not None or self.connection.closing
 
     async def close(self) -> None:
         """Close the connection with 1000, after `close_timeout` at most.
