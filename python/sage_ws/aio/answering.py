@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from sage_ws._core import Connection
 from sage_ws._core.events import Cancel, Credit, Part
 from sage_ws.aio.asking import Asking
+from sage_ws.aio.call import LinkCall
 from sage_ws.aio.deadline import DEADLINE, Seen
 from sage_ws.aio.link import FLUSH_AT
 from sage_ws.aio.running import Running
@@ -75,37 +76,6 @@ class Owner(Protocol):
 
     def _link_finished(self, link: Any) -> None:
         """The last running request of a link was answered, during a drain or after the link's end."""
-
-
-class LinkCall:
-    """One request being served over a connection: what a handler knows as its `Call`.
-
-    Args:
-        connection: what it came by.
-        message: the request.
-        deadline: loop time past which nobody waits for the answer.
-    """
-
-    __slots__ = ("_message", "_parts", "connection", "deadline")
-
-    def __init__(self, connection: Answering, message: SecureMessage, deadline: float | None) -> None:
-        self.connection: Any = connection
-        self.deadline = deadline
-        self._message = message
-        self._parts: Outgoing | None = None
-
-    @property
-    def identity(self) -> str | None:
-        """The caller's proven identity; None without ``authorize``."""
-        identity: str | None = self.connection.identity
-        return identity
-
-    @property
-    def parts(self) -> Outgoing | None:
-        """Where the parts of an answer go; None where the caller takes it whole."""
-        if self._parts is None:
-            self._parts = self.connection.outgoing(self._message)
-        return self._parts
 
 
 class Answering(Asking):
