@@ -11,7 +11,8 @@ import pytest
 
 from sage_ws import ConnectionLostError, SecureMessage, connect, serve
 from sage_ws._core import has_poller
-from sage_ws.aio.answering import MESSAGE_OVERHEAD, UNSENT_LIMIT
+from sage_ws.aio.answering import UNSENT_LIMIT
+from sage_ws.aio.weight import MESSAGE_OVERHEAD
 
 LINKS = ("direct", "loop") if has_poller else ("loop",)
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA

@@ -93,9 +93,29 @@ class TestWhatIsKept:
                 peer.send_json(request(again, b"brief"))
                 assert (await peer.read_json())["message_id"] == again
             (link,) = server._links
-            assert not link._early
+            assert not link._unbegun
             waiting.go_on.set()
             assert (await peer.read_json())["message_id"] == "2"
+
+    async def test_cancels_that_come_too_late_do_not_hide_those_that_do_not(
+        self, raw_client: Any, eventually: Any
+    ) -> None:
+        waiting = Waiting()
+        async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:
+            late = [{"kind": "cancel", "id": f"late {number}"} for number in range(10)]
+            both = request("1", b"wait"), request("2", b"wait")
+            in_one_write(peer, *both, *late, {"kind": "cancel", "id": "1"}, {"kind": "cancel", "id": "2"})
+            await eventually(lambda: server.stats()["pending"] == 0 and len(waiting.ran) == 2)
+            assert server.stats()["stopped"] == 2
+
+    async def test_an_id_that_is_used_again_behind_its_cancel(self, raw_client: Any, eventually: Any) -> None:
+        waiting = Waiting()
+        async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:
+            again = request("1", b"brief")
+            in_one_write(peer, request("1", b"wait"), {"kind": "cancel", "id": "1"}, again)
+            assert (await peer.read_json())["message_id"] == "1"
+            assert len(waiting.ran) == 2
+            assert (server.stats()["stopped"], server.stats()["pending"]) == (1, 0)
 
     async def test_streams_that_have_no_parts(self) -> None:
         async def passing(message: SecureMessage, following: Next) -> Response:

@@ -148,7 +148,7 @@ def run(body: ModuleType, kinds: list[str], cancelled_at: int, takes_call: bool)
             log.append(told(dispatch.run(task)))
         except KeyboardInterrupt:
             log.append("interrupted")
-        log.append(len(dispatch))
+        log += [len(dispatch), dispatch.ready(link), dispatch.ready(Link([]))]
     dispatch.flush()
     dispatch.clear()
     return [*log, seen, len(dispatch)]

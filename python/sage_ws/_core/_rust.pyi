@@ -214,6 +214,8 @@ class Dispatch:
         """
     def __len__(self) -> int:
         """Requests that no worker has taken."""
+    def ready(self, link: Any) -> list[str]:
+        """The ids of those that came from this link, in their order."""
     def clear(self) -> None:
         """Forget them."""
     def run(

@@ -25,6 +25,7 @@ from sage_ws.aio.deadline import DEADLINE, Seen
 from sage_ws.aio.link import FLUSH_AT
 from sage_ws.aio.running import Running
 from sage_ws.aio.streams import Incoming, Outgoing
+from sage_ws.aio.weight import weight_of
 from sage_ws.errors import DecodeError, MessageTooBigError, peer_text
 from sage_ws.handler import failure
 from sage_ws.logs import logger_of
@@ -43,19 +44,8 @@ logger = logger_of("server")
 
 UNSENT_LIMIT = 1024 * 1024
 """Bytes of answers that may wait for a peer before its further requests wait too."""
-MESSAGE_OVERHEAD = 512
-"""Bytes that a waiting message is counted for beside its payload at least: objects, and short strings."""
 OVERLOADED = "overloaded"
 """Answers a request that there is no room for while a handler of the same connection waits for its peer."""
-
-
-def _weight(message: SecureMessage) -> int:
-    """Bytes that a waiting message is counted for; whatever a peer can make large counts."""
-    beside = len(message.signature) + len(message.id) + len(message.did)
-    beside += len(message.context_id) + len(message.task_id) + len(message.role)
-    for key, value in message.metadata.items():
-        beside += MESSAGE_OVERHEAD // 4 + len(key) + len(value)
-    return len(message.payload) + max(beside, MESSAGE_OVERHEAD)
 
 
 class Owner(Protocol):
@@ -96,11 +86,11 @@ class Answering(Asking):
 
     __slots__ = (
         "_deadlines",
-        "_early",
         "_handlers",
         "_outgoing",
         "_owner",
         "_refused",
+        "_unbegun",
         "_unheard",
         "_waiting",
         "_waiting_bytes",
@@ -135,7 +125,7 @@ class Answering(Asking):
         self._waiting_bytes = 0
         self._refused = self._unheard = 0
         self._handlers: dict[str, Running] | None = None
-        self._early: set[str] | None = None
+        self._unbegun: dict[str, bool] | None = None
         self._deadlines: dict[str, float] | None = None
         self._outgoing: dict[str | Outgoing, Outgoing] | None = None
 
@@ -176,16 +166,21 @@ class Answering(Asking):
                 self._event(value)
 
     def _admit(self, message: SecureMessage) -> None:
-        connection = self.connection
         if self._workers is None:
             self._refuse(message, "this client takes no requests")
         elif self._drops(message):
             self._owner.dropped += 1
         elif self._has_place() and not self._waiting and not (self._blocked and self.overfull()):
-            connection.running += 1
-            self._workers.submit(self, [message])
+            self._dispatch(message)
         else:
             self._wait(message)
+
+    def _dispatch(self, message: SecureMessage) -> None:
+        assert self._workers is not None
+        self.connection.running += 1
+        if self._unbegun is not None:
+            self._unbegun.setdefault(message.id, False)
+        self._workers.submit(self, [message])
 
     def _drops(self, message: SecureMessage) -> bool:
         """Whether a request that comes now is not served any more."""
@@ -238,7 +233,7 @@ class Answering(Asking):
 
     def _wait(self, message: SecureMessage) -> None:
         """Keep a request that must not be dispatched yet."""
-        weight = _weight(message)
+        weight = weight_of(message)
         is_full = self._waiting_bytes + weight > self._settings.max_queue_bytes
         if is_full and self.connection.pending:
             self._refuse(message, OVERLOADED)
@@ -259,7 +254,6 @@ class Answering(Asking):
     def _dispatch_waiting(self) -> None:
         """Requests that waited go on, as far as the limits allow now."""
         waiting = self._waiting
-        connection = self.connection
         while waiting and self._has_place() and not self.overfull():
             _, (message, weight) = waiting.popitem(last=False)
             self._waiting_bytes -= weight
@@ -267,11 +261,9 @@ class Answering(Asking):
                 del self._deadlines[message.id]
                 self._owner.expired += 1
                 continue
-            connection.running += 1
-            assert self._workers is not None
-            self._workers.submit(self, [message])
+            self._dispatch(message)
         if not waiting and self._ended_by is None:
-            connection.watched = self._is_watched() or self._early is not None
+            self.connection.watched = self._is_watched() or self._unbegun is not None
         if not self._reading and self._waiting_bytes <= self._settings.max_queue_bytes:
             self.resume_reading()
 
@@ -329,11 +321,8 @@ class Answering(Asking):
         if self._handlers is None:
             self._handlers = {}
         self._handlers[message.id] = running
-        if self._early and message.id in self._early:
-            self._early.discard(message.id)
+        if self._unbegun is not None and self._begun(message.id):
             self._stop(running)
-        if self._early is not None:
-            self._forget_early()
         return running
 
     def over(self, message: SecureMessage, running: Running) -> bool:
@@ -377,20 +366,37 @@ class Answering(Asking):
             self._owner.stopped += 1
             return
         running = self._handlers.get(message_id) if self._handlers else None
-        if running is not None:
+        if running is not None and running.stopped is None:
             self._stop(running)
-        elif self.connection.running > len(self._handlers or ()) + len(self._early or ()):
-            # it may be one of those that have not taken their first step
-            self._early = self._early if self._early is not None else set()
-            self._early.add(message_id)
-            self.watch_answers()
+        elif self.connection.running > len(self._handlers or ()):
+            self._cancel_unbegun(message_id)
 
-    def _forget_early(self) -> None:
-        """A cancel is for the requests that were there before it: kept longer, it would meet a later one."""
-        if self.connection.running <= len(self._handlers or ()):
-            self._early = None
+    def _cancel_unbegun(self, message_id: str) -> None:
+        """Stop a handler at its first step, if it is about to take that.
+
+        Which those are is asked once, and followed until all of them have begun: a cancel may also come
+        behind its answer, and must then neither be kept nor meet a later request.
+        """
+        unbegun = self._unbegun
+        if unbegun is None:
+            assert self._workers is not None
+            unbegun = dict.fromkeys(self._workers.ready(self), False)
+            if not unbegun:
+                return
+            self._unbegun = unbegun
+            self.watch_answers()
+        if message_id in unbegun:
+            unbegun[message_id] = True
+
+    def _begun(self, message_id: str) -> bool:
+        """A request has left those that are about to begin; returns whether it was cancelled there."""
+        assert self._unbegun is not None
+        is_cancelled = self._unbegun.pop(message_id, False)
+        if not self._unbegun:
+            self._unbegun = None
             if not self._waiting and self._ended_by is None:
                 self.connection.watched = self._is_watched()
+        return is_cancelled
 
     # ── out ───────────────────────────────────────────────────────────────────────────
 
@@ -402,7 +408,7 @@ class Answering(Asking):
     @property
     def is_busy(self) -> bool:
         """Whether answers are to be watched for the requests' sake."""
-        return bool(self._waiting) or self._early is not None
+        return bool(self._waiting) or self._unbegun is not None
 
     @property
     def unfinished(self) -> int:
@@ -426,6 +432,8 @@ class Answering(Asking):
         else:
             self._owner.dropped += 1
             buffered = 0
+        if self._unbegun is not None:  # answered in its first step
+            self._begun(message.id)
         self.answered()
         if buffered >= FLUSH_AT or not self.connection.running:
             self.flush()
@@ -445,8 +453,6 @@ class Answering(Asking):
         connection.running -= 1
         if self._waiting:
             self._dispatch_waiting()
-        if self._early is not None:
-            self._forget_early()
         if not connection.running and (self._owner.draining or self._gone or self.is_leaving):
             self._owner._link_finished(self)
 

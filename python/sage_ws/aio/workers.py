@@ -73,6 +73,10 @@ class Workers:
             self._dispatch.summoned = True
             self._hub.call_later(self._summon)
 
+    def ready(self, link: Answering) -> list[str]:
+        """The ids of a link's requests whose handlers have not taken their first step."""
+        return self._dispatch.ready(link)
+
     def serve(self, socket: Socket, max_concurrency: int) -> None:
         """Have the native core hand in what comes over a direct socket."""
         socket.serve(self._dispatch, self._call, max_concurrency)

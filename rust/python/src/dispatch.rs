@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyList, PyType};
+use pyo3::types::{PyBytes, PyList, PyString, PyType};
 
 use crate::message::SecureMessage;
 use crate::response::Response;
@@ -96,6 +96,12 @@ impl Dispatch {
     /// Requests that no worker has taken.
     fn __len__(&self) -> usize {
         self.ready.len()
+    }
+
+    /// The ids of those that came from this link, in their order.
+    fn ready(&self, py: Python<'_>, link: &Bound<'_, PyAny>) -> Vec<Py<PyString>> {
+        let of_link = self.ready.iter().filter(|request| request.link.is(link));
+        of_link.map(|request| request.message.get().id.clone_ref(py)).collect()
     }
 
     /// Forget them.

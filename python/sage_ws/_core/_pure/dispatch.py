@@ -49,6 +49,10 @@ class Dispatch:
         """Requests that no worker has taken."""
         return len(self._ready)
 
+    def ready(self, link: Any) -> list[str]:
+        """The ids of those that came from this link, in their order."""
+        return [message.id for origin, message in self._ready if origin is link]
+
     def clear(self) -> None:
         """Forget them."""
         self._ready.clear()
