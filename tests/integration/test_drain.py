@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -223,6 +224,22 @@ class TestClose:
             await asyncio.wait_for(server.close(), 5)
             assert server.connection_count == 0
             assert await peer.read_end() == b""
+
+    @pytest.mark.parametrize("rounds", range(6))
+    async def test_it_forgets_nobody_who_was_accepted_at_that_moment(
+        self, rounds: int, opening_request: Any
+    ) -> None:
+        server = await serve(Slow(), close_timeout=0.1)
+        with socket.create_connection(("127.0.0.1", server.port)) as peer:
+            peer.sendall(opening_request())
+            for _ in range(rounds):  # the loop's: in one it is accepted, in the next it becomes a connection
+                await asyncio.sleep(0)
+            await server.close()
+            peer.setblocking(False)
+            with suppress(ConnectionError):
+                async with asyncio.timeout(10):
+                    while await asyncio.get_running_loop().sock_recv(peer, 65536):
+                        pass
 
     async def test_twice_at_once_and_after(self) -> None:
         server = await serve(lambda one: None)

@@ -158,7 +158,7 @@ class Server:
             for one in self.sockets:
                 _hold(one)
             if self._closing is not None:
-                self._listener.close()
+                await _stop_listening(self._listener)
                 if unix is not None:
                     _remove_socket(unix)
                 raise RuntimeError("the server was closed while it started")
@@ -453,7 +453,7 @@ class Server:
 
     async def _finish(self) -> None:
         if self._listener is not None:
-            self._listener.close()
+            await _stop_listening(self._listener)
         for opening in tuple(self.openings):
             opening.abort()
         for link in self._links:
@@ -516,6 +516,21 @@ def _hold(listening: Any) -> None:
         return
     with shared:
         shared.listen(BACKLOG)
+
+
+async def _stop_listening(listener: asyncio.Server) -> None:
+    """Close the listening sockets once all that they have accepted has become a connection.
+
+    Of one that is accepted when the listener closes asyncio would let go: nobody closes it, and its peer
+    waits (python/cpython#109564).
+    """
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # of Proactor, where there is nothing between the two
+        for one in listener.sockets:
+            loop.remove_reader(one)
+        for _ in range(2):  # a task's first step, and the `connection_made` that it calls for
+            await asyncio.sleep(0)
+    listener.close()
 
 
 def _remove_socket(path: str) -> None:
