@@ -206,6 +206,26 @@ class TestClose:
             with pytest.raises(ConnectionLostError):
                 await sending
 
+    async def test_a_peer_that_ends_its_side_and_takes_no_bytes_costs_no_more(
+        self, lying_server: Any, eventually: Any
+    ) -> None:
+        go = asyncio.Event()
+
+        async def half_closed(peer: Any) -> None:
+            peer.writer.transport.pause_reading()
+            await go.wait()
+            peer.writer.write_eof()
+            await asyncio.get_running_loop().create_future()
+
+        async with lying_server(half_closed) as server:
+            client = await connect(server.url, close_timeout=0.1, write_timeout=None, reconnect=False)
+            sending = asyncio.create_task(client.send(message(b"x" * 10_000_000), timeout=None))
+            await eventually(lambda: client._link is not None and client._link.blocked)
+            go.set()
+            with pytest.raises(ConnectionLostError, match="the connection was lost"):
+                await asyncio.wait_for(sending, 5)  # nothing can answer it any more
+            await asyncio.wait_for(client.close(), 5)
+
     async def test_a_cancelled_close_goes_on(self, lying_server: Any) -> None:
         async with lying_server(deaf) as server:
             client = await connect(server.url, close_timeout=0.1)

@@ -339,6 +339,18 @@ class TestPeersThatTakeNoBytes:
                 await eventually(lambda: server.stats()["received"] == 1)
                 await eventually(lambda: server.connection_count == 0)
 
+    async def test_a_server_waits_no_longer_for_one_that_has_ended_its_side(
+        self, raw_client: Any, eventually: Any
+    ) -> None:
+        options: dict[str, Any] = {"write_timeout": None, "ping_interval": None, "read_timeout": None}
+        async with serve(lambda one: one.payload, close_timeout=0.1, **options) as server:
+            async with raw_client(server.port) as peer:
+                peer.writer.transport.pause_reading()
+                peer.ask("m-1", b"x" * 11_000_000)
+                await eventually(lambda: any(link.blocked for link in server._links))
+                peer.writer.write_eof()
+                await eventually(lambda: server.connection_count == 0)
+
     async def test_one_that_takes_them_slowly_lives(self, lying_server: Any) -> None:
         async def slow(peer: Any) -> None:
             small_buffer(peer.writer.get_extra_info("socket"), socket.SO_RCVBUF)

@@ -49,6 +49,7 @@ LAX = 16
 """Moments of a second at which what may be a little late is looked at: many links at once, in one wake-up."""
 
 
+_LOST = "the connection was lost"
 VARIABLE = "SAGE_WS_LINK"
 """Environment variable that stands for ``link="auto"``."""
 
@@ -193,10 +194,11 @@ class Link(asyncio.Protocol):
 
     def begin_close(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame and wait for the peer's, `close_timeout` at most, then cut (RFC 6455 §7.1.2)."""
-        if self._close_by is None and not self._transport.is_closing():
-            self.connection.send_close(code, reason)
-            self.flush()
-            self.resume_reading()
+        if self._close_by is None:
+            if not self._transport.is_closing():
+                self.connection.send_close(code, reason)
+                self.flush()
+                self.resume_reading()
             self._await_end()
 
     async def wait_closed(self) -> None:
@@ -281,11 +283,16 @@ class Link(asyncio.Protocol):
         raise NotImplementedError
 
     def eof_received(self) -> None:
-        """The peer ended its side: the transport closes itself, then `connection_lost` says the rest."""
+        """The peer says nothing more: the transport closes itself, once the peer has taken what is unsent.
+
+        Which it may never do, so that has its time.
+        """
+        self._end(Loss(_LOST))
+        self._await_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        text = "the connection was lost" if exc is None else f"the connection was lost: {exc}"
+        text = _LOST if exc is None else f"{_LOST}: {exc}"
         self._end(Loss(text))
         self._gone = True
         self._blocked = True  # what is queued still has nowhere to go: uvloop's transport would raise
