@@ -95,6 +95,7 @@ class CommonOptions(TypedDict, total=False):
     max_message_size: int | None
     max_concurrency: int
     max_queue_bytes: int
+    max_pending: int
     compression: Literal["deflate"] | Deflate | None
     encoding: Literal["auto", "cbor", "json", "plain"]
     busy_poll: Seconds
@@ -113,7 +114,6 @@ class ClientOptions(CommonOptions, total=False):
     reconnect: bool
     wait_for_ready: bool
     backoff: Callable[[int], float]
-    max_pending: int
     handler: Handler | None
 
 
@@ -347,6 +347,7 @@ class CommonSettings:
     max_message_size: int | None = _option(16 * 1024 * 1024, _count_or_none)
     max_concurrency: int = _option(64, _count)
     max_queue_bytes: int = _option(4 * 1024 * 1024, _count)
+    max_pending: int = _option(1024, _count)
     compression: Literal["deflate"] | Deflate | None = _option(None, _compression)
     encoding: Literal["auto", "cbor", "json", "plain"] = _option(
         "auto", _one_of("auto", "cbor", "json", "plain")
@@ -388,7 +389,6 @@ class ClientSettings(CommonSettings):
     reconnect: bool = _option(True, _bool)
     wait_for_ready: bool = _option(False, _bool)
     backoff: Callable[[int], float] = _option(full_jitter, _callable)
-    max_pending: int = _option(1024, _count)
     handler: Handler | None = _option(None, _callable_or_none)
 
 

@@ -32,6 +32,7 @@ COMMON: dict[str, Any] = {
     "keepalive_interval": 20.0,
     "max_message_size": 16 * 1024 * 1024,
     "max_concurrency": 64,
+    "max_pending": 1024,
     "max_queue_bytes": 4 * 1024 * 1024,
     "compression": None,
     "encoding": "auto",
@@ -49,7 +50,6 @@ CLIENT: dict[str, Any] = {
     "reconnect": True,
     "wait_for_ready": False,
     "backoff": full_jitter,
-    "max_pending": 1024,
     "handler": None,
 }
 SERVER: dict[str, Any] = {

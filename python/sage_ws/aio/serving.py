@@ -12,6 +12,7 @@ from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.head import shown_address
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import Agreement
+from sage_ws.aio.turns import Turns
 from sage_ws.errors import ClosedError, NotSentError, QueueTimeoutError
 from sage_ws.handler import UpgradeRequest
 from sage_ws.message import Response, SecureMessage
@@ -35,8 +36,8 @@ class ServerLink(Answering):
 
     __slots__ = (
         "__weakref__",
-        "_room",
         "_server",
+        "_turns",
         "identity",
         "request",
         "settings",
@@ -57,7 +58,7 @@ class ServerLink(Answering):
         self.request = request
         self.identity = identity
         self._server = server
-        self._room: asyncio.Future[None] | None = None
+        self._turns: Turns | None = None
 
     def _peer_name(self) -> str:
         return shown_address(self.request.remote_address)
@@ -67,6 +68,8 @@ class ServerLink(Answering):
     def _take(self, values: list[Any] | None) -> None:
         if values:
             self._take_requests(values)
+        if self._turns is not None:
+            self._let_in()
 
     def _drops(self, message: SecureMessage) -> bool:
         # A peer that was told to leave stops sending when it hears of it: what it sent before that is served.
@@ -78,7 +81,8 @@ class ServerLink(Answering):
     def _ended(self, loss: Loss) -> None:
         self._end_calls(loss)
         self._end_requests()
-        self._let_in()
+        if self._turns is not None:
+            self._turns.fail(ClosedError("the connection has ended"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone: the server forgets the connection."""
@@ -127,11 +131,17 @@ class ServerLink(Answering):
         told = within(timeout, now, self.settings.read_timeout) if Seen.any else timeout
         limit = self.settings.read_timeout if told is UNSET else told
         deadline = inf if limit is None else now + limit
-        if self._blocked:
-            await self._wait_for_room(message, deadline)
-        elif deadline <= now:
+        if self._turns is not None or not self._has_room():
+            await self._turn(message, deadline)
+            now = self._time()
+        if deadline <= now:
+            self._let_in()
             raise QueueTimeoutError("its time was over before the message could leave", message_id=message.id)
-        waiter = self.put(message, deadline, inf if told is UNSET else deadline - self._time())
+        try:
+            waiter = self.put(message, deadline, inf if told is UNSET else deadline - now)
+        except NotSentError:
+            self._let_in()
+            raise
         self._server.asked += 1
         try:
             return await waiter
@@ -140,29 +150,59 @@ class ServerLink(Answering):
                 self.forget(message.id)
             raise
 
-    async def _wait_for_room(self, message: SecureMessage, deadline: float) -> None:
-        """Wait until the peer takes bytes."""
+    # ── who waits to ask ──────────────────────────────────────────────────────────────
+
+    def _has_room(self) -> bool:
+        granted = 0 if self._turns is None else self._turns.granted
+        return not self._blocked and self.connection.pending + granted < self.settings.max_pending
+
+    async def _turn(self, message: SecureMessage, deadline: float) -> None:
+        """Wait in line until the peer takes bytes, and has answered enough of what it was asked."""
+        if self._turns is None:
+            self._turns = Turns()
+        if deadline <= self._time() or (self._has_room() and not self._turns.line):
+            return
+        self.watch_answers()
         try:
             async with asyncio.timeout_at(None if deadline == inf else deadline):
-                while self._blocked and self._ended_by is None:
-                    if self._room is None:
-                        self._room = self._loop.create_future()
-                    await asyncio.shield(self._room)
+                await self._turns.wait()
         except TimeoutError:
+            self._let_in()
             raise QueueTimeoutError(
                 "its time ran out before the message could leave", message_id=message.id
             ) from None
+        except asyncio.CancelledError:
+            self._let_in()
+            raise
+        except ClosedError as error:
+            raise ClosedError(str(error), message_id=message.id) from None
         if self._ended_by is not None:
             raise ClosedError("the connection has ended", message_id=message.id)
+
+    def _let_in(self) -> None:
+        """Grant places to those who wait, in order."""
+        turns = self._turns
+        if turns is None or self._ended_by is not None:
+            return
+        while turns.line and self._has_room():
+            turns.grant()
+        if not turns.line:
+            self.connection.watched = self._is_watched() or self.is_busy
+
+    def _is_watched(self) -> bool:
+        return super()._is_watched() or (self._turns is not None and bool(self._turns.line))
+
+    def forget(self, message_id: str) -> None:
+        """The caller gave up: another may ask."""
+        super().forget(message_id)
+        self._let_in()
+
+    def _calls_ended(self) -> None:
+        self._let_in()
 
     def _unblocked(self) -> None:
         super()._unblocked()
         self._let_in()
-
-    def _let_in(self) -> None:
-        room, self._room = self._room, None
-        if room is not None:
-            room.set_result(None)
 
     async def close(self) -> None:
         """Close the connection with 1000, after `close_timeout` at most.

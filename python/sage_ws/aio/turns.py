@@ -12,7 +12,7 @@ from collections import OrderedDict
 
 
 class Turns:
-    """The line of one client.
+    """The line of a client, or of a server's connection.
 
     Attributes:
         line: who waits, in order; a cancelled call leaves it at once.
