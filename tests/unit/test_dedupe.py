@@ -15,6 +15,7 @@ import pytest
 
 from sage_ws import DedupeMemory, DedupeSQLite, Response, SecureMessage
 from sage_ws.aio.once import key_of
+from sage_ws.dedupe.table import Table
 
 Make: TypeAlias = Callable[..., Any]
 ANSWER = Response(message_id="1", task_id="t", data=b"\x00\xff", error="")
@@ -297,8 +298,54 @@ class TestSQLite:
         joined = asyncio.ensure_future(store.begin(b"a"))
         await asyncio.sleep(0)
         first.cancel()
-        assert await joined == "unknown"
+        assert await joined == "run"  # in its place
+        store.cut(b"a")
         await store.close()
+
+    async def test_nor_does_it_hold_up_another_process(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, another = DedupeSQLite(path), DedupeSQLite(path)  # another owner, as in another process
+        await store.open()
+        await another.open()
+        claim, loop = Table.claim, asyncio.get_running_loop()
+
+        def claimed_in_vain(table: Table, key: bytes) -> Any:
+            answer = claim(table, key)
+            loop.call_soon_threadsafe(first.cancel)
+            return answer
+
+        monkeypatch.setattr(Table, "claim", claimed_in_vain)
+        first = asyncio.ensure_future(store.begin(b"a"))
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        async with asyncio.timeout(10):
+            assert await another.begin(b"a") == "run"
+            await another.finish(b"a", ANSWER)
+            assert await store.begin(b"a") == ANSWER
+        await store.close()
+        await another.close()
+
+    async def test_a_cancelled_repeat_forgets_no_run(self, path: Path) -> None:
+        store, another = DedupeSQLite(path), DedupeSQLite(path)
+        await store.open()
+        await another.open()
+        assert await another.begin(b"runs") == "run"
+        assert await store.begin(b"ran") == "run"
+        await store.finish(b"ran", ANSWER)
+        for key in (b"runs", b"ran"):
+            repeat = asyncio.ensure_future(store.begin(key))
+            await asyncio.sleep(0)
+            repeat.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await repeat
+        assert await store.begin(b"ran") == ANSWER
+        waiting = asyncio.ensure_future(store.begin(b"runs"))
+        await another.finish(b"runs", FAILURE)
+        async with asyncio.timeout(10):
+            assert await waiting == FAILURE
+        await store.close()
+        await another.close()
 
     async def test_closing_writes_what_was_asked_for(self, path: Path) -> None:
         store = DedupeSQLite(path, synchronous="full")

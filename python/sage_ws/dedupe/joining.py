@@ -20,7 +20,7 @@ class Joining:
     """
 
     def __init__(self) -> None:
-        self._running: dict[bytes, asyncio.Future[Begun]] = {}
+        self._running: dict[bytes, asyncio.Future[Begun | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
 
@@ -50,12 +50,20 @@ class Joining:
             raise RuntimeError("the store is not open")
         self._running[key] = self._loop.create_future()
 
-    async def _join(self, running: asyncio.Future[Begun]) -> Begun:
-        """Wait for a run that goes on; a wait that is cancelled leaves the run alone."""
-        return await asyncio.shield(running)
+    async def _joined(self, key: bytes) -> Begun | None:
+        """Wait for a run that goes on, if one does; a wait that is cancelled leaves the run alone.
 
-    def _end(self, key: bytes, outcome: Begun) -> None:
-        """A run has ended: those who wait have their answer."""
+        Returns:
+            What it came to; None where there is none, or it was withdrawn before it began.
+        """
+        while (running := self._running.get(key)) is not None:
+            outcome = await asyncio.shield(running)
+            if outcome is not None:
+                return outcome
+        return None
+
+    def _end(self, key: bytes, outcome: Begun | None) -> None:
+        """A run has ended, or never began (None): those who wait for it hear so."""
         running = self._running.pop(key, None)
         if running is not None and not running.done() and not running.get_loop().is_closed():
             running.set_result(outcome)

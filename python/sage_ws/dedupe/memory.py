@@ -55,9 +55,9 @@ class DedupeMemory(Joining):
     async def begin(self, key: bytes) -> Begun:
         """Decide what becomes of a message: see `Dedupe.begin`."""
         self._expire()
-        running = self._running.get(key)
-        if running is not None:
-            return await self._join(running)
+        joined = await self._joined(key)
+        if joined is not None:
+            return joined
         entry = self._entries.get(key)
         if entry is not None:
             return "unknown" if entry[1] is None else entry[1]

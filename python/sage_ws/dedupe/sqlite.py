@@ -100,18 +100,36 @@ class DedupeSQLite(Joining):
         Raises:
             sqlite3.Error: the file cannot be read or written; the message must not run then.
         """
-        running = self._running.get(key)
-        if running is not None:
-            return await self._join(running)
+        joined = await self._joined(key)
+        if joined is not None:
+            return joined
         self._start(key)
-        begun: Begun = "unknown"
+        claimed = ""
+
+        def claim(table: Table) -> Response | str:
+            nonlocal claimed
+            answer = table.claim(key)
+            claimed = answer if isinstance(answer, str) else ""
+            return answer
+
+        def withdraw(table: Table) -> None:
+            if claimed == "run":
+                table.withdraw(key)
+
+        begun: Begun | None = "unknown"
         try:
             while True:
-                answer = await self._ask(lambda table: table.claim(key))
+                answer = await self._ask(claim)
                 if answer != ELSEWHERE:
                     break
                 await asyncio.sleep(POLL)  # no process can tell another that it is done
             begun = answer
+        except asyncio.CancelledError:
+            # It never runs: who waits for it here may, and who finds it in the file must not wait for it.
+            begun = None
+            if self._users:
+                self._ask(withdraw).add_done_callback(_forget)
+            raise
         finally:
             if begun != "run":
                 self._end(key, begun)

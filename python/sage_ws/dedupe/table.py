@@ -121,6 +121,12 @@ class Table:
             self._bury(owner)
         return "unknown"
 
+    def withdraw(self, key: bytes) -> None:
+        """Take back what `claim` has entered: nothing ran."""
+        self._db.execute(
+            "DELETE FROM runs WHERE key = ? AND owner = ? AND state = ?", (key, self._owner, _RUNNING)
+        )
+
     def finish(self, key: bytes, response: Response) -> None:
         """Enter the answer of a run."""
         self._db.execute(
