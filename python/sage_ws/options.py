@@ -330,8 +330,8 @@ def full_jitter(attempt: int) -> float:
     return random.uniform(0, min(30.0, 2.0 ** min(attempt, 5)))
 
 
-def _option(default: Any, check: Check) -> Any:
-    return field(default=default, metadata={"check": check})
+def _option(default: Any, check: Check, *, shown: bool = True) -> Any:
+    return field(default=default, metadata={"check": check}, repr=shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,9 +383,10 @@ class ClientSettings(CommonSettings):
     """Checked options of a client."""
 
     dial_timeout: Seconds = _option(30.0, _seconds)
-    headers: Headers | HeadersFactory = _option((), _headers)
+    # not shown: tokens stand there, and a password in a proxy's URL
+    headers: Headers | HeadersFactory = _option((), _headers, shown=False)
     origin: str | None = _option(None, _origin_or_none)
-    proxy: str | Literal[True] | None = _option(True, _proxy)
+    proxy: str | Literal[True] | None = _option(True, _proxy, shown=False)
     reconnect: bool = _option(True, _bool)
     wait_for_ready: bool = _option(False, _bool)
     backoff: Callable[[int], float] = _option(full_jitter, _callable)

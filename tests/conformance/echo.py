@@ -201,7 +201,7 @@ async def visit(url: str, kind: type[EchoLink]) -> EchoLink:
     """Open a connection and let it run until its socket is gone."""
     settings = ClientSettings(**OPTIONS)
     loop = asyncio.get_running_loop()
-    link = await dial(Address(url), settings, lambda agreement: kind(settings, loop, agreement))
+    link = await dial(Address(url), settings, lambda agreement, _: kind(settings, loop, agreement))
     await link.wait_closed()
     return link
 

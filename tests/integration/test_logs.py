@@ -11,11 +11,13 @@ import asyncio
 import base64
 import logging
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.conftest import accepting
 
 from sage_ws import (
     Client,
@@ -31,6 +33,7 @@ from sage_ws import (
 
 ROOT = Path(__file__).parents[2]
 TEXT, BINARY, CLOSE = 0x1, 0x2, 0x8
+SWITCHING = b"HTTP/1.1 101 Yes\r\nConnection: Upgrade\r\n"
 SECRET = "canary"
 EVIL = "\r\n2026-01-01 ERROR sage_ws.server: faked\x1b[2J\u2028faked"
 FORGED = "2026-01-01 ERROR sage_ws.server: faked"
@@ -126,6 +129,22 @@ class TestNormalOperation:
         for shown in (repr(message(id="m-1")), repr(Response(True, "m-1", data=b"canary"))):
             assert "b'canary'" not in shown
 
+    async def test_nor_does_what_a_debugger_finds_in_a_frame(self) -> None:
+        shown = []
+
+        async def authorize(request: Any) -> None:
+            shown.append(repr(request))
+
+        fields = {"Authorization": "Bearer canary"}
+        async with serve(lambda _: None, authorize=authorize) as server:
+            url = f"ws://127.0.0.1:{server.port}/ws?token=canary"
+            async with connect(url, headers=fields) as client:
+                shown += [repr(client._settings), repr(client._link)]
+        client = Client(url, proxy="http://me:canary@127.0.0.1")
+        shown.append(repr(client._settings))
+        assert shown[0].startswith("ReceivedRequest(path='/ws', remote_address=('127.0.0.1', ")
+        assert not any(SECRET in one for one in shown)
+
 
 async def allow(request: Any) -> str:
     return "canary"
@@ -152,6 +171,11 @@ class TestWhatAClientSays:
             pytest.param(b"HTTP/1.1 503 No\r\n\r\n%s", id="healing"),
             pytest.param(b"%s", id="echo"),
             pytest.param(b"HTTP/1.1 101 Yes\r\nX: %s", id="header"),
+            pytest.param(SWITCHING + b"Upgrade: canary\r\n\r\n", id="upgrade"),
+            pytest.param(
+                SWITCHING + b"Upgrade: websocket\r\nSec-WebSocket-Accept: canary\r\n\r\n", id="accept"
+            ),
+            pytest.param(SWITCHING + b"canary canary\r\n\r\n", id="no field"),
             pytest.param(b"HTTP/1.0 200 Yes\r\nX: %s", id="old"),
             pytest.param(b"\x16\x03%s", id="tls"),
         ],
@@ -167,7 +191,7 @@ class TestWhatAClientSays:
             with pytest.raises(DialError) as raised:
                 await client.send(message())
             await client.close()
-        assert SECRET not in str(raised.value)
+        assert SECRET not in "".join(traceback.format_exception(raised.value))
         assert str(raised.value).isprintable()
         (event,) = events(caplog)
         assert event[:2] == ("client", "INFO")
@@ -231,6 +255,29 @@ class TestWhatAClientSays:
         assert told[0][2].startswith(f"connection with 127.0.0.1:{server.port} ended: the peer closed the")
         assert told[0][2].endswith("; dialling again")
         assert told[-1][2] == f"connected to 127.0.0.1:{server.port} again"
+
+    async def test_a_reason_that_repeats_what_we_sent(
+        self, lying_server: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def script(peer: Any) -> None:
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            peer.write(accepting(head)[:-2] + b"Sec-WebSocket-Protocol: sage.1.json\r\n\r\n")
+            await peer.read_frame()
+            if server.accepted == 1:
+                peer.send_json({"kind": "goaway", "reason": "Bearer canary-1 leaves"})
+                peer.send_json({"kind": "response", "success": True, "message_id": "m-1"})
+            else:
+                peer.close_frame(1008, "Bearer canary-1 may not")
+            await peer.until_closed()
+
+        headers = {"Authorization": "Bearer canary-1"}
+        async with lying_server(script, handshake=False) as server:
+            client = Client(server.url, headers=headers, backoff=lambda _: 0.0, encoding="json")
+            await client.send(message(id="m-1"))
+            with pytest.raises(ConnectionLostError, match=r"\(1008\) '\*\*\* \*\*\* may not'$"):
+                await client.send(message())
+            await client.close()
+        assert any("is going away: '*** *** leaves'" in one[2] for one in events(caplog))
 
     async def test_a_peer_that_breaks_the_rules(
         self, lying_server: Any, caplog: pytest.LogCaptureFixture

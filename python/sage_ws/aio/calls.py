@@ -11,7 +11,7 @@ from sage_ws._core.events import GoAway
 from sage_ws.aio.answering import Answering
 from sage_ws.aio.asking import Asking
 from sage_ws.aio.link import Loss
-from sage_ws.aio.opening import Agreement
+from sage_ws.aio.opening import Agreement, secret_words, told_text
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientSettings, Seconds, Unset
 
@@ -32,9 +32,10 @@ class ClientLink(Answering):
         loop: the running loop.
         workers: run the client's handler; None where it has none.
         agreement: what the opening handshake came to.
+        request: its request.
     """
 
-    __slots__ = ("_client", "_read_timeout", "asking")
+    __slots__ = ("_client", "_read_timeout", "_request", "asking")
 
     identity = None
     request = None
@@ -46,9 +47,11 @@ class ClientLink(Answering):
         loop: asyncio.AbstractEventLoop,
         workers: Workers | None,
         agreement: Agreement,
+        request: bytes,
     ) -> None:
         super().__init__("client", agreement, settings, loop, client, workers)
         self._client = client
+        self._request = request
         self.asking: Ask = self._ask
         self._read_timeout = inf if settings.read_timeout is None else settings.read_timeout
 
@@ -78,6 +81,10 @@ class ClientLink(Answering):
 
     def _peer_name(self) -> str:
         return str(self._client._address)
+
+    def peers_text(self, text: str) -> str:
+        """As at the other end, and without what the opening handshake has told the server in confidence."""
+        return told_text(text, secret_words(self._request))
 
     def read_deadline(self) -> float:
         """Loop time until which an answer to a message that leaves now is awaited."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from websockets.uri import WebSocketURI
 
 L = TypeVar("L", bound=Link)
-MakeLink: TypeAlias = Callable[[opening.Agreement], L]
-"""Makes the link of a connection by what its opening handshake came to."""
+MakeLink: TypeAlias = Callable[[opening.Agreement, bytes], L]
+"""Makes the link of a connection by what its opening handshake came to, and by its request."""
 
 _NO_TLS = "what answers there speaks no TLS; a plain ws:// server?"
 _NO_VERSION = "no TLS version that both allow"
@@ -125,7 +125,8 @@ async def dial(address: Address, settings: ClientSettings, make_link: MakeLink[L
     Args:
         address: where to.
         settings: the client's options; ``dial_timeout`` bounds everything here.
-        make_link: makes the link that takes over once the opening handshake is done, of what it came to.
+        make_link: makes the link that takes over once the opening handshake is done, of what it came to and
+            its request.
 
     Raises:
         DialError: it could not be opened, see `can_heal`.
@@ -186,7 +187,9 @@ async def _dial(
             "ssl_shutdown_timeout": settings.close_timeout or UNLIMITED,
         }
     # Made before the connection: a dial that is cancelled on its way there has one to abandon too.
-    client_opening = ClientOpening(loop, protocol, request, lambda: make_link(_agreement(protocol, settings)))
+    client_opening = ClientOpening(
+        loop, protocol, request, lambda: make_link(_agreement(protocol, settings), request)
+    )
     try:
         if proxy is None:
             await loop.create_connection(lambda: client_opening, address.host, address.port, **tls)
@@ -276,7 +279,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             head = self._reader.receive_data(data)
             if head is None:
                 return
-            status = opening.check_response(self._protocol, head)
+            status = opening.check_response(self._protocol, head, self._request)
         except opening.Refusal as error:
             self.opened.set_exception(DialError(f"the answer is no opening handshake: {error}"))
         except DialError as error:

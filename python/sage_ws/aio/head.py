@@ -83,7 +83,7 @@ def parse_fields(lines: bytes) -> Headers:
     return headers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ReceivedRequest:
     """A sound opening request, as ``authorize`` sees it.
 
@@ -95,11 +95,16 @@ class ReceivedRequest:
     """
 
     path: str
-    _lines: bytes = field(repr=False)  # a token may stand there
+    _lines: bytes
     remote_address: Any
     origin: str | None
     peer_certificate: Mapping[str, Any] | None = None
-    _headers: Headers | None = field(default=None, init=False, repr=False)
+    _headers: Headers | None = field(default=None, init=False)
+
+    def __repr__(self) -> str:
+        path = self.path.partition("?")[0]  # a token may stand behind it, as in the header fields
+        told = f"remote_address={self.remote_address!r}, origin={self.origin!r}"
+        return f"ReceivedRequest({path=}, {told}, peer_certificate={self.peer_certificate!r})"
 
     @property
     def headers(self) -> Mapping[str, str]:

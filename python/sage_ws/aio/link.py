@@ -351,7 +351,7 @@ class Link(asyncio.Protocol):
 
     def _closing(self, event: Closing) -> None:
         if event.by_peer:
-            shown = f" {peer_text(event.reason)}" if event.reason else ""
+            shown = f" {self.peers_text(event.reason)}" if event.reason else ""
             text = f"the peer closed the connection ({event.code}){shown}"
             self._end(Loss(text, event.code, event.reason, by_peer=True))
         else:
@@ -375,6 +375,10 @@ class Link(asyncio.Protocol):
         """Behind the close frame of a connection that failed nothing follows."""
         if self._failed and not self._blocked and self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def peers_text(self, text: str) -> str:
+        """Text of the peer as it may stand in an error or a log line."""
+        return peer_text(text)
 
     def _peer_name(self) -> str:
         """The peer's address, for a log line, where the role knows it."""

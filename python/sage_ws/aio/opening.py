@@ -434,13 +434,18 @@ def secret_words(request: bytes) -> list[str]:
     return [word for text in told for word in re.split(r"[\s,;&=\"]+", text)]
 
 
-def answer_text(body: bytes, secrets: Iterable[str]) -> str:
-    """A refusal's body as an error shows it: some servers and proxies send back what they were asked."""
-    text = body.decode("utf-8", "replace").strip()
+def told_text(text: str, secrets: Iterable[str]) -> str:
+    """A peer's text as an error or a log line shows it: some send back what they were told."""
     for word in sorted(set(secrets), key=len, reverse=True):
         if len(word) >= SHORTEST_SECRET:
             text = text.replace(word, "***")
-    return f": {peer_text(text)}" if text else ""
+    return peer_text(text)
+
+
+def answer_text(body: bytes, secrets: Iterable[str]) -> str:
+    """The same of a refusal's body, behind a colon."""
+    text = body.decode("utf-8", "replace").strip()
+    return f": {told_text(text, secrets)}" if text else ""
 
 
 def check_answer_start(start: bytes) -> None:
@@ -455,8 +460,13 @@ def check_answer_start(start: bytes) -> None:
         raise DialError(f"the answer is not HTTP: {_shown_line(start)}")
 
 
-def check_response(protocol: ClientProtocol, head: bytes) -> int:
+def check_response(protocol: ClientProtocol, head: bytes, request: bytes = b"") -> int:
     """Judge a response's head.
+
+    Args:
+        protocol: judges a 101.
+        head: of the response.
+        request: what it answers; no error repeats the secrets in it.
 
     Returns:
         Its status: 101 for one that opens the connection, else one whose body is worth reading.
@@ -474,9 +484,12 @@ def check_response(protocol: ClientProtocol, head: bytes) -> int:
     if status == 101:
         protocol.receive_data(head)
         if protocol.handshake_exc is not None:
-            raise DialError(
-                f"the 101 answer is not a WebSocket's: {peer_text(str(protocol.handshake_exc))}", status=101
-            ) from protocol.handshake_exc
+            failure, secrets = protocol.handshake_exc, secret_words(request)
+            said = told_text(str(failure), secrets)
+            # what the library says holds the peer's text as it came
+            whole = f"{failure} {failure.__cause__}"
+            cause = None if told_text(whole, secrets) != peer_text(whole) else failure
+            raise DialError(f"the 101 answer is not a WebSocket's: {said}", status=101) from cause
         if not protocol.events_received():
             raise DialError("the 101 answer is incomplete", status=101)
     return status

@@ -19,7 +19,7 @@ from sage_ws.aio.opening import Agreement
 from sage_ws.aio.state import State, moved
 from sage_ws.aio.turns import Turns
 from sage_ws.aio.workers import Workers
-from sage_ws.errors import ClosedError, DialError, peer_text
+from sage_ws.errors import ClosedError, DialError
 from sage_ws.handler import takes_call
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
@@ -205,7 +205,7 @@ class Reaching:
         self._was_connected = False
         self._turns.fail(error)
 
-    def _make_link(self, agreement: Agreement) -> ClientLink:
+    def _make_link(self, agreement: Agreement, request: bytes) -> ClientLink:
         assert self._loop is not None
         settings = self._settings
         if settings.handler is not None and self._workers is None:
@@ -214,7 +214,7 @@ class Reaching:
             self._workers = Workers(
                 settings.handler, self._takes_call, settings.max_message_size, self._loop, context
             )
-        return ClientLink(self, settings, self._loop, self._workers, agreement)
+        return ClientLink(self, settings, self._loop, self._workers, agreement, request)
 
     def _opened(self, link: ClientLink) -> None:
         if self._was_connected:
@@ -283,7 +283,7 @@ class Reaching:
         """The server will close this connection: leave it, now or when another is open beside it."""
         if link is not self._link or self._state is not State.OPEN or self._moving is not None:
             return
-        why = f": {peer_text(reason)}" if reason else ""
+        why = f": {link.peers_text(reason)}" if reason else ""
         logger.info("%s is going away%s", self._address, why)
         if self._settings.reconnect and (link.connection.pending or link.unfinished):
             assert self._loop is not None

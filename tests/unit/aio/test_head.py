@@ -196,7 +196,7 @@ class TestReceivedRequest:
     def test_it_shows_no_token(self) -> None:
         request = received("Authorization: Bearer canary")
         shown = (
-            "ReceivedRequest(path='/ws?x=1', remote_address=('127.0.0.1', 5), origin='https://a',"
+            "ReceivedRequest(path='/ws', remote_address=('127.0.0.1', 5), origin='https://a',"
             " peer_certificate={'subject': ()})"
         )
         assert repr(request) == shown
