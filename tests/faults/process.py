@@ -71,9 +71,9 @@ class Process:
                 self._ended = True
                 self._said.notify_all()
 
-    async def line(self, containing: str) -> str:
+    async def line(self, containing: str, patience: float = PATIENCE) -> str:
         """The first line with this text that it has printed since its start, or will print."""
-        async with asyncio.timeout(PATIENCE), self._said:
+        async with asyncio.timeout(patience), self._said:
             while True:
                 for line in self.lines:
                     if containing in line:

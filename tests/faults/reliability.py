@@ -3,6 +3,7 @@
 ::
 
     python -m tests.faults.reliability --seconds 60      of soak, on each (``make reliability``)
+    python -m tests.faults.reliability --only storm      that program anew, in the newest record
 
 Nothing is kept where something does not hold.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import importlib.util
 import json
 import os
 import subprocess
@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tests.faults.figures import ROOT, Record
+from tests.faults.figures import ROOT, Record, newest
 from tests.faults.page import write
 
 AXES: Final[Mapping[str, Mapping[str, str]]] = {
@@ -34,6 +34,8 @@ AXES: Final[Mapping[str, Mapping[str, str]]] = {
     "pure": {"SAGE_WS_CORE": "pure", "SAGE_WS_LINK": "loop", "SAGE_WS_TEST_LOOP": "asyncio"},
 }
 KILLS: Final = 200
+PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {"storm": (), "restarts": (str(KILLS),), "floods": ()}
+"""What prints JSON, with its arguments."""
 LIMIT: Final = 1800.0
 """Seconds after which a program hangs."""
 
@@ -62,23 +64,37 @@ def measured(environment: Mapping[str, str], seconds: float) -> dict[str, Any]:
             ran(environment, "tests.faults.soak", "--seconds", str(seconds), "--record", str(kept))
         )
         found: dict[str, Any] = {"soak": json.loads(kept.read_text("utf-8"))}
-    for name, *arguments in (["storm"], ["restarts", str(KILLS)], ["floods"]):
-        module = f"tests.faults.{name}"
-        if importlib.util.find_spec(module) is not None:
-            found[name] = json.loads(ran(environment, module, *arguments))
-            sys.stdout.write(f"{name}: {json.dumps(found[name])}\n")
+    for name in PROGRAMS:
+        found[name] = printed(environment, name)
     return found
 
 
-def main(seconds: float) -> None:
+def printed(environment: Mapping[str, str], name: str) -> dict[str, Any]:
+    """What one of `PROGRAMS` found."""
+    found: dict[str, Any] = json.loads(ran(environment, f"tests.faults.{name}", *PROGRAMS[name]))
+    sys.stdout.write(f"{name}: {json.dumps(found)}\n")
+    return found
+
+
+def now() -> str:
+    """When a measurement begins."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def main(seconds: float, only: str | None) -> None:
     """Measure, keep, write the page."""
-    record = Record(when=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+    record = newest() if only else Record(when=now())
     for axis, environment in AXES.items():
-        record.runs[axis] = measured(environment, seconds)
+        if only:
+            record.runs[axis][only] = {"when": now()} | printed(environment, only)
+        else:
+            record.runs[axis] = measured(environment, seconds)
     sys.stdout.write(f"kept {record.dump().relative_to(ROOT)}, wrote {write(record).relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure what the page on reliability shows, and write it.")
     parser.add_argument("--seconds", type=float, default=60.0)
-    main(parser.parse_args().seconds)
+    parser.add_argument("--only", choices=PROGRAMS)
+    given = parser.parse_args()
+    main(given.seconds, given.only)
