@@ -20,6 +20,7 @@ async def test_it_is_measured(name: str, monkeypatch: pytest.MonkeyPatch, baseli
         "ROUNDTRIPS": 100,
         "RUNS": 1,
         "SECONDS": 0.2,
+        "FULL": 0.2,
     }
     for constant, value in small.items():
         monkeypatch.setattr(floods, constant, value)
