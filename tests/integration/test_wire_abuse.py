@@ -81,6 +81,20 @@ class TestWhatIsKept:
             # its id is free again, and the time that it had is not this one's
             assert (await client.send(message(b"brief", id="2"), timeout=10)).data == b"brief"
 
+    async def test_who_waits_without_a_deadline_beside_who_has_one(self, eventually: Any) -> None:
+        waiting = Waiting()
+        async with serve(waiting, max_concurrency=1) as server, connect(url(server)) as client:
+            calls = [asyncio.create_task(client.send(message(b"first")))]
+            await eventually(lambda: waiting.ran)
+            calls.append(asyncio.create_task(client.send(message(b"without"))))
+            calls.append(asyncio.create_task(client.send(message(b"with"), timeout=10)))
+            await eventually(lambda: server.stats()["pending"] == 3)
+            waiting.go_on.set()
+            async with asyncio.timeout(10):
+                answers = [(await call).data for call in calls]
+            assert answers == waiting.ran == [b"first", b"without", b"with"]
+            assert server.stats()["expired"] == server.stats()["pending"] == 0
+
     async def test_a_cancel_that_comes_too_late_harms_no_later_request(self, raw_client: Any) -> None:
         waiting = Waiting()
         async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:

@@ -257,7 +257,7 @@ class Answering(Asking):
         while waiting and self._has_place() and not self.overfull():
             _, (message, weight) = waiting.popitem(last=False)
             self._waiting_bytes -= weight
-            if self._deadlines and self._deadlines.get(message.id, self._time()) < self._time():
+            if self._deadlines and self._deadlines.get(message.id, inf) < self._time():
                 del self._deadlines[message.id]
                 self._owner.expired += 1
                 continue
