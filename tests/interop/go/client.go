@@ -16,7 +16,8 @@ import (
 // client is one connection and its calls. As in the reference one mutex guards writes and pending calls alike:
 // while a write blocks, no answer is delivered.
 type client struct {
-	limits deadlines
+	limits   deadlines
+	compress bool
 
 	mu      sync.Mutex
 	conn    *websocket.Conn
@@ -26,8 +27,8 @@ type client struct {
 	unread chan error // how reading ended, for whom it concerns
 }
 
-func newClient(limits deadlines) *client {
-	return &client{limits: limits, pending: map[string]chan *Response{}}
+func newClient(limits deadlines, compress bool) *client {
+	return &client{limits: limits, compress: compress, pending: map[string]chan *Response{}}
 }
 
 func (c *client) obey(next command) error {
@@ -62,7 +63,8 @@ func (c *client) dial(url string) error {
 			c.frames = &tap{Conn: conn}
 			return c.frames, nil
 		},
-		HandshakeTimeout: 5 * time.Second,
+		HandshakeTimeout:  5 * time.Second,
+		EnableCompression: c.compress,
 	}
 	conn, _, err := dialer.Dial(url, nil)
 	if err != nil {

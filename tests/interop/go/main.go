@@ -1,8 +1,10 @@
 // Command sagepeer is a stock SAGE peer on gorilla/websocket, as WIRE.md describes one: a server that handles
 // one message at a time, or a client that holds one mutex for its writes and its pending calls.
 //
-//	sagepeer server [-read-deadline 60s] [-write-deadline 30s]
-//	sagepeer client [-read-deadline 60s] [-write-deadline 30s]
+//	sagepeer server [-read-deadline 60s] [-write-deadline 30s] [-compress]
+//	sagepeer client [-read-deadline 60s] [-write-deadline 30s] [-compress]
+//
+// The reference never compresses; with -compress it does what gorilla/websocket can.
 //
 // It is driven by JSON lines: a command on standard input, an event on standard output. It ends with its input.
 //
@@ -83,14 +85,15 @@ func main() {
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	flags.DurationVar(&limits.read, "read-deadline", 60*time.Second, "for each message")
 	flags.DurationVar(&limits.write, "write-deadline", 30*time.Second, "for each message")
+	compress := flags.Bool("compress", false, "offer or accept permessage-deflate")
 	_ = flags.Parse(os.Args[2:]) // ExitOnError
 
 	var role peer
 	switch os.Args[1] {
 	case "server":
-		role = listen(limits)
+		role = listen(limits, *compress)
 	case "client":
-		role = newClient(limits)
+		role = newClient(limits, *compress)
 	default:
 		fail(fmt.Errorf("no such role: %s", os.Args[1]))
 	}

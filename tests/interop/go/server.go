@@ -22,11 +22,12 @@ type server struct {
 }
 
 // listen serves on a free port of this machine; the event "listening" tells which.
-func listen(limits deadlines) *server {
+func listen(limits deadlines, compress bool) *server {
 	s := &server{limits: limits, upgrader: websocket.Upgrader{
-		ReadBufferSize:  serverBuffer,
-		WriteBufferSize: serverBuffer,
-		CheckOrigin:     func(*http.Request) bool { return true },
+		ReadBufferSize:    serverBuffer,
+		WriteBufferSize:   serverBuffer,
+		EnableCompression: compress,
+		CheckOrigin:       func(*http.Request) bool { return true },
 	}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

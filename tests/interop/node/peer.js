@@ -22,7 +22,7 @@ function adopt(socket) {
 
 const commands = {
   listen() {
-    const server = new WebSocket.Server({ host: "127.0.0.1", port: 0 });
+    const server = new WebSocket.Server({ host: "127.0.0.1", port: 0, perMessageDeflate: true });
     server.on("connection", (socket) => {
       adopt(socket);
       emit("opened");
