@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from sage_ws.handler import Call, Handler, Outcome, Sink
     from sage_ws.options import Interceptor, Next
 
-_CALL: ContextVar[Call | None] = ContextVar("sage_ws_call", default=None)
+CALL: ContextVar[Call | None] = ContextVar("sage_ws_call", default=None)
+"""What interceptors stand around; see `current_call`."""
 
 
 def current_call() -> Call | None:
     """The `Call` that is being served; None outside of a server's interceptors and what runs within them."""
-    return _CALL.get()
+    return CALL.get()
 
 
 def chained(interceptors: Collection[Interceptor], innermost: Next) -> Next:
@@ -69,7 +70,7 @@ class Intercepted:
 
     async def __call__(self, message: SecureMessage, call: Call) -> Response:
         """Serve a request; what the handler or an interceptor raises is raised here."""
-        _CALL.set(call)
+        CALL.set(call)
         try:
             return await self._chain(message)
         finally:
@@ -78,7 +79,7 @@ class Intercepted:
                 sink.close()
 
     async def _serve(self, message: SecureMessage) -> Response:
-        call = _CALL.get()
+        call = CALL.get()
         arguments = (message, call) if self._takes_call else (message,)
         outcome = self._handler(*arguments)
         sink: Sink | None = getattr(call, "parts", None)

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -337,6 +338,23 @@ class TestDeadlines:
                     await client.send(message(), timeout=0.05)
                 assert "its time was over" in str(await outcomes.get())
             assert to_bank.stats()["pending"] == 0
+
+    async def test_that_of_the_call_that_starts_a_server_is_not_its_own(self) -> None:
+        async with serve(echo) as bank, connect(url(bank)) as to_bank, AsyncExitStack() as servers:
+            started: asyncio.Queue[Server] = asyncio.Queue()
+
+            async def passing_on(message: SecureMessage) -> bytes:
+                return (await to_bank.send(message)).data
+
+            async def starting(message: SecureMessage) -> None:
+                started.put_nowait(await servers.enter_async_context(serve(passing_on)))
+                await asyncio.Event().wait()
+
+            async with serve(starting) as server, connect(url(server)) as client:
+                with pytest.raises(ReadTimeoutError):
+                    await client.send(message(), timeout=0.1)
+            async with connect(url(await started.get())) as client:
+                assert (await client.send(message(b"later"))).data == b"later"
 
     async def test_one_that_passes_in_the_queue_is_never_run(self, encoding: Any, eventually: Any) -> None:
         go_on = asyncio.Event()

@@ -165,6 +165,26 @@ class TestOfAServer:
                     await call
         assert cancelled.is_set()
 
+    async def test_a_client_that_was_dialled_while_another_call_was_served_knows_its_own(self) -> None:
+        seen: list[Any] = []
+
+        async def looking(message: SecureMessage) -> bytes:
+            seen.append(current_call())
+            return b"done"
+
+        async with serve(echo) as other, contextlib.AsyncExitStack() as clients:
+
+            async def passing_on(message: SecureMessage) -> bytes:
+                client = await clients.enter_async_context(connect(url(other), handler=looking))
+                return (await client.send(message)).data
+
+            async with serve(passing_on, interceptors=[wrapping(b"")]) as server:
+                async with connect(url(server)) as client:
+                    assert (await client.send(message(b"x"))).data == b"x"
+            (connection,) = other.connections
+            assert (await connection.send(message())).data == b"done"
+        assert seen == [None]
+
     async def test_a_repeat_passes_them_and_not_the_handler(self) -> None:
         passed = ran = 0
 

@@ -12,7 +12,6 @@ from contextvars import copy_context
 
 from sage_ws.aio.calls import Ask, ClientLink
 from sage_ws.aio.changes import Changes
-from sage_ws.aio.deadline import DEADLINE
 from sage_ws.aio.dialing import Address, can_heal, dial
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import Agreement
@@ -209,10 +208,8 @@ class Reaching:
         assert self._loop is not None
         settings = self._settings
         if settings.handler is not None and self._workers is None:
-            context = copy_context()
-            context.run(DEADLINE.set, None)  # else that of the call under which it happens to be dialled
             self._workers = Workers(
-                settings.handler, self._takes_call, settings.max_message_size, self._loop, context
+                settings.handler, self._takes_call, settings.max_message_size, self._loop, copy_context()
             )
         return ClientLink(self, settings, self._loop, self._workers, agreement, request)
 

@@ -21,9 +21,11 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from sage_ws._core import Dispatch
+from sage_ws.aio.deadline import DEADLINE
 from sage_ws.aio.hub import hub_of
 from sage_ws.aio.streams import StreamEnded
 from sage_ws.handler import INTERNAL_ERROR, failure, settle
+from sage_ws.interceptors import CALL
 from sage_ws.logs import logger_of
 from sage_ws.message import Reply, Response, SecureMessage
 
@@ -58,6 +60,8 @@ class Workers:
         loop: asyncio.AbstractEventLoop,
         context: contextvars.Context,
     ) -> None:
+        context.run(DEADLINE.set, None)  # else that of the call under which this end happens to be opened
+        context.run(CALL.set, None)
         self._dispatch = Dispatch(handler, takes_call, context)
         self._limit = limit
         self._loop = loop
