@@ -9,7 +9,8 @@
         finally:
             seconds.observe(perf_counter() - begun)
 
-The first is the outermost. Around a handler they see what it raises, before that becomes an answer.
+The first is the outermost. Around a handler they see what it raises, before that becomes an answer. At both
+ends ``interceptors`` stand around what clients ask, ``push_interceptors`` around what servers ask.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ CALL: ContextVar[Call | None] = ContextVar("sage_ws_call", default=None)
 
 
 def current_call() -> Call | None:
-    """The `Call` that is being served; None outside of a server's interceptors and what runs within them."""
+    """The `Call` that is served; None outside of interceptors around a handler, and of what runs in them."""
     return CALL.get()
 
 

@@ -102,6 +102,7 @@ class CommonOptions(TypedDict, total=False):
     link: Literal["auto", "direct", "loop"]
     ssl: _ssl.SSLContext | None
     interceptors: Collection[Interceptor]
+    push_interceptors: Collection[Interceptor]
 
 
 class ClientOptions(CommonOptions, total=False):
@@ -356,6 +357,7 @@ class CommonSettings:
     link: Literal["auto", "direct", "loop"] = _option("auto", _one_of("auto", "direct", "loop"))
     ssl: _ssl.SSLContext | None = _option(None, _ssl_context)
     interceptors: Collection[Interceptor] = _option((), _interceptors)
+    push_interceptors: Collection[Interceptor] = _option((), _interceptors)
 
     @classmethod
     def parse(cls, options: Mapping[str, Any], owner: str) -> Self:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from sage_ws import (
+    UNSET,
     ConnectionLostError,
     DedupeMemory,
     HandlerError,
     Interceptor,
     Next,
+    NotSentError,
     QueueTimeoutError,
     ReadTimeoutError,
     Response,
@@ -40,6 +43,17 @@ def url(server: Server) -> str:
 
 async def echo(message: SecureMessage) -> bytes:
     return message.payload
+
+
+@pytest.fixture
+def by_name() -> Any:
+    """For ``authorize``: takes a header's word."""
+
+    async def authorize(request: Any) -> str | None:
+        name: str | None = request.headers.get("X-Name")
+        return name
+
+    return authorize
 
 
 def wrapping(name: bytes) -> Interceptor:
@@ -164,26 +178,6 @@ class TestOfAServer:
                 with pytest.raises(ConnectionLostError):
                     await call
         assert cancelled.is_set()
-
-    async def test_a_client_that_was_dialled_while_another_call_was_served_knows_its_own(self) -> None:
-        seen: list[Any] = []
-
-        async def looking(message: SecureMessage) -> bytes:
-            seen.append(current_call())
-            return b"done"
-
-        async with serve(echo) as other, contextlib.AsyncExitStack() as clients:
-
-            async def passing_on(message: SecureMessage) -> bytes:
-                client = await clients.enter_async_context(connect(url(other), handler=looking))
-                return (await client.send(message)).data
-
-            async with serve(passing_on, interceptors=[wrapping(b"")]) as server:
-                async with connect(url(server)) as client:
-                    assert (await client.send(message(b"x"))).data == b"x"
-            (connection,) = other.connections
-            assert (await connection.send(message())).data == b"done"
-        assert seen == [None]
 
     async def test_a_repeat_passes_them_and_not_the_handler(self) -> None:
         passed = ran = 0
@@ -351,6 +345,127 @@ class TestOfAClient:
         async with serve(echo) as server, connect(url(server), interceptors=[unreachable]) as client:
             with pytest.raises(TypeError, match="message must be a SecureMessage"):
                 await client.send("x")  # type: ignore[arg-type]
+
+
+class TestOfWhatGoesTheOtherWay:
+    """A server asks, the handler of a client answers: ``push_interceptors`` stand around both."""
+
+    @pytest.mark.parametrize("asked", ["by connection", "by identity"])
+    async def test_they_stand_around_both_ends_and_the_others_do_not(self, asked: str, by_name: Any) -> None:
+        around_server: dict[str, Any] = {
+            "interceptors": [wrapping(b"s")],
+            "push_interceptors": [wrapping(b"1"), wrapping(b"2")],
+        }
+        around_client: dict[str, Any] = {
+            "interceptors": [wrapping(b"c")],
+            "push_interceptors": [wrapping(b"3"), wrapping(b"4")],
+        }
+        async with serve(echo, authorize=by_name, **around_server) as server:
+            async with connect(
+                url(server), headers={"X-Name": "alice"}, handler=echo, **around_client
+            ) as client:
+                (connection,) = server.connections
+                send = connection.send if asked == "by connection" else partial(server.send, "alice")
+                for timeout in (UNSET, None, 5):
+                    response = await send(message(b"-", id="7"), timeout=timeout)
+                    assert response == Response(message_id="7", data=b"4321-4321")
+                assert (await client.send(message(b"-"))).data == b"sc-sc"
+                with pytest.raises(TypeError, match="message must be a SecureMessage"):
+                    await send("x")  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("shape", ["plain", "async", "with a call", "generator"])
+    async def test_every_shape_of_a_clients_handler(self, shape: str) -> None:
+        seen: list[Any] = []
+
+        async def generator(message: SecureMessage) -> AsyncIterator[bytes]:
+            yield b"a"
+            yield b"b"
+
+        async def with_call(message: SecureMessage, call: Any) -> bytes:
+            seen.append(call)
+            return b"ab"
+
+        async def suspending(message: SecureMessage) -> bytes:
+            await asyncio.sleep(0)
+            return b"ab"
+
+        async def watch(message: SecureMessage, following: Next) -> Response:
+            seen.append(current_call())
+            return await following(message)
+
+        handler: Any = {
+            "plain": lambda message: b"ab",
+            "async": suspending,
+            "with a call": with_call,
+            "generator": generator,
+        }[shape]
+        async with serve(echo) as server:
+            async with connect(url(server), handler=handler, push_interceptors=[watch]):
+                (connection,) = server.connections
+                assert (await connection.send(message(id="7"))) == Response(message_id="7", data=b"ab")
+        assert seen[0] is seen[-1] is not None
+        assert current_call() is None
+
+    async def test_they_see_what_fails_at_either_end(self, by_name: Any) -> None:
+        seen: list[tuple[str, str]] = []
+
+        async def broken(message: SecureMessage) -> bytes:
+            raise LookupError("a bug")
+
+        def watching(end: str) -> Interceptor:
+            async def watch(message: SecureMessage, following: Next) -> Response:
+                try:
+                    response = await following(message)
+                except Exception as error:
+                    seen.append((end, type(error).__name__))
+                    raise
+                seen.append((end, response.error))
+                return response
+
+            return watch
+
+        async with serve(echo, authorize=by_name, push_interceptors=[watching("server")]) as server:
+            async with connect(
+                url(server),
+                headers={"X-Name": "alice"},
+                handler=broken,
+                push_interceptors=[watching("client")],
+            ):
+                assert (await server.send("alice", message())).error == "internal error"
+                with pytest.raises(NotSentError, match="no connection has this identity"):
+                    await server.send("bob", message())
+        assert seen == [("client", "LookupError"), ("server", "internal error"), ("server", "NotSentError")]
+
+    async def test_the_time_that_is_given_is_for_all_of_it(self) -> None:
+        async def stuck(message: SecureMessage, following: Next) -> Response:
+            await asyncio.Event().wait()
+            return await following(message)
+
+        async with serve(echo, push_interceptors=[stuck]) as server, connect(url(server), handler=echo):
+            (connection,) = server.connections
+            with pytest.raises(QueueTimeoutError, match="through the interceptors"):
+                await connection.send(message(), timeout=0.01)
+            assert server.stats()["asked"] == 0
+
+    async def test_a_client_that_was_dialled_while_another_call_was_served_knows_its_own(self) -> None:
+        seen: list[Any] = []
+
+        async def looking(message: SecureMessage) -> bytes:
+            seen.append(current_call())
+            return b"done"
+
+        async with serve(echo) as other, contextlib.AsyncExitStack() as clients:
+
+            async def passing_on(message: SecureMessage) -> bytes:
+                client = await clients.enter_async_context(connect(url(other), handler=looking))
+                return (await client.send(message)).data
+
+            async with serve(passing_on, interceptors=[wrapping(b"")]) as server:
+                async with connect(url(server)) as client:
+                    assert (await client.send(message(b"x"))).data == b"x"
+            (connection,) = other.connections
+            assert (await connection.send(message())).data == b"done"
+        assert seen == [None]
 
 
 class TestOfOtherTransports:

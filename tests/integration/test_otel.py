@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from sage_ws import (
+    Call,
     Client,
     DialError,
     HandlerError,
@@ -167,6 +169,81 @@ async def test_a_call_over_two_processes_and_http_is_one_trace(
     assert answered["attributes"] == dict(sent.attributes or {})
     assert passed_on["attributes"]["messaging.message.id"] == "of-the-bank"
     assert "canary" not in json.dumps(there) + sent.to_json() + served.to_json()
+
+
+async def test_what_a_server_asks_meanwhile_is_of_the_same_trace(recorded: Recorded) -> None:
+    telemetry = recorded.telemetry
+
+    async def asking_back(message: SecureMessage, call: Call) -> bytes:
+        assert call.connection is not None
+        return (await call.connection.send(message.replace(id="back", payload=b"sure?"))).data
+
+    async with serve(
+        asking_back,
+        interceptors=[telemetry.server_interceptor("agent")],
+        push_interceptors=[telemetry.client_interceptor("caller")],
+    ) as server:
+        async with connect(
+            url(server),
+            handler=echo,
+            interceptors=[telemetry.client_interceptor("agent")],
+            push_interceptors=[telemetry.server_interceptor("caller")],
+        ) as client:
+            assert (await client.send(message(id="there"))).data == b"sure?"
+    spans = {
+        (attributes["messaging.message.id"], span.kind): span
+        for span in recorded.exporter.get_finished_spans()
+        if (attributes := span.attributes) is not None
+    }
+    way = [(one, kind) for one in ("there", "back") for kind in (SpanKind.CLIENT, SpanKind.SERVER)]
+    assert set(spans) == set(way)
+    assert spans[way[0]].parent is None
+    for before, after in pairwise(way):
+        parent = spans[after].parent
+        assert parent is not None
+        assert parent.span_id == spans[before].context.span_id
+        assert parent.is_remote == (after[1] is SpanKind.SERVER)
+
+
+@pytest.mark.parametrize("ends", ["whole", "left early", "broken"])
+async def test_an_answer_in_parts_is_one_span_at_each_end(recorded: Recorded, ends: str) -> None:
+    telemetry = recorded.telemetry
+    stopped = asyncio.Event()
+
+    async def counting(message: SecureMessage) -> AsyncIterator[bytes]:
+        try:
+            for number in range(40):
+                yield b"%d" % number
+            if ends == "broken":
+                raise HandlerError("no more")
+            if ends == "left early":
+                await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with serve(counting, interceptors=[telemetry.server_interceptor()]) as server:
+        async with connect(url(server), interceptors=[telemetry.client_interceptor()]) as client:
+            with recorded.tracers.get_tracer("test").start_as_current_span("whole") as whole:
+                async with client.stream(message()) as parts:
+                    if ends == "left early":
+                        await anext(parts)
+                    else:
+                        assert len([part async for part in parts]) == 40 + (ends == "broken")
+            await stopped.wait()
+    sent, served = recorded.span(SpanKind.CLIENT), recorded.span(SpanKind.SERVER)
+    assert sent.parent is not None
+    assert served.parent is not None
+    assert sent.parent.span_id == whole.get_span_context().span_id
+    assert served.parent.span_id == sent.context.span_id
+    outcomes = [(span.attributes or {})["sage_ws.outcome"] for span in (sent, served)]
+    assert (
+        outcomes
+        == {
+            "whole": ["success"] * 2,
+            "left early": ["cancelled"] * 2,
+            "broken": ["failure"] * 2,
+        }[ends]
+    )
 
 
 async def test_the_state_of_a_trace_travels_and_baggage_does_not(recorded: Recorded) -> None:

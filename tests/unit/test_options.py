@@ -40,6 +40,7 @@ COMMON: dict[str, Any] = {
     "link": "auto",
     "ssl": None,
     "interceptors": (),
+    "push_interceptors": (),
 }
 CLIENT: dict[str, Any] = {
     **COMMON,
@@ -383,14 +384,15 @@ def test_deflate_takes_its_flags_as_bools() -> None:
     assert Deflate() == Deflate(threshold=1024)
 
 
-def test_interceptors_are_a_collection_of_functions() -> None:
+@pytest.mark.parametrize("name", ["interceptors", "push_interceptors"])
+def test_interceptors_are_a_collection_of_functions(name: str) -> None:
     for value in ((), [], [print], (print,)):
-        assert parse("interceptors", value) == value
+        assert parse(name, value) == value
     for value, what in ((None, "NoneType"), (print, "builtin_function_or_method"), ("ab", "str")):
-        with pytest.raises(TypeError, match=rf"^interceptors must be a collection of functions, not {what}$"):
-            parse("interceptors", value)
-    with pytest.raises(TypeError, match=r"^interceptors must hold functions, not int$"):
-        parse("interceptors", [print, 5])
+        with pytest.raises(TypeError, match=rf"^{name} must be a collection of functions, not {what}$"):
+            parse(name, value)
+    with pytest.raises(TypeError, match=rf"^{name} must hold functions, not int$"):
+        parse(name, [print, 5])
 
 
 def test_dedupe_is_a_store() -> None:

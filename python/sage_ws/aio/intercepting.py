@@ -1,4 +1,4 @@
-"""A client's interceptors around one call, within the time that its caller gave it."""
+"""The asking end's interceptors around one call, within the time that its caller gave it."""
 
 from __future__ import annotations
 

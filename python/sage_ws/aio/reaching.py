@@ -20,6 +20,7 @@ from sage_ws.aio.turns import Turns
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import ClosedError, DialError
 from sage_ws.handler import takes_call
+from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
 from sage_ws.options import UNSET, ClientSettings, Seconds, Unset
@@ -67,7 +68,11 @@ class Reaching:
         self._turns = Turns()
         self._ask: Ask = _no_way
         self._changes = Changes()
-        self._takes_call = settings.handler is not None and takes_call(settings.handler)
+        handler = settings.handler
+        if handler is not None and settings.push_interceptors:
+            handler = Intercepted(handler, settings.push_interceptors, settings.max_message_size)
+        self._handler = handler
+        self._takes_call = handler is not None and takes_call(handler)
         self._workers: Workers | None = None
         self._totals: dict[str, int] = dict.fromkeys(
             ("sent", "answered", "late", "invalid", "unknown", "served", "bytes_in", "bytes_out"), 0
@@ -207,9 +212,9 @@ class Reaching:
     def _make_link(self, agreement: Agreement, request: bytes) -> ClientLink:
         assert self._loop is not None
         settings = self._settings
-        if settings.handler is not None and self._workers is None:
+        if self._handler is not None and self._workers is None:
             self._workers = Workers(
-                settings.handler, self._takes_call, settings.max_message_size, self._loop, copy_context()
+                self._handler, self._takes_call, settings.max_message_size, self._loop, copy_context()
             )
         return ClientLink(self, settings, self._loop, self._workers, agreement, request)
 

@@ -21,19 +21,22 @@ import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening, keep_blocks
+from sage_ws.aio.asking import check_message
 from sage_ws.aio.changes import Changes
 from sage_ws.aio.forked import let_go
 from sage_ws.aio.head import ReceivedRequest, shown_address
 from sage_ws.aio.hub import Hub, hub_of
+from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.once import Once
 from sage_ws.aio.opening import Agreement
 from sage_ws.aio.quota import Quotas
-from sage_ws.aio.serving import ServerLink
+from sage_ws.aio.serving import InterceptedLink, ServerLink
 from sage_ws.aio.workers import Workers
 from sage_ws.errors import ClosedError, NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
@@ -313,14 +316,26 @@ class Server:
             MaybeDeliveredError, DecodeError: see `Client.send`.
         """
         check_timeout(timeout)
-        links = [link for link in self._by_identity.get(identity, ()) if not link.closed]
-        taking = [link for link in links if link.connection.extended and not link.is_leaving]
-        for link in reversed(taking):
-            try:
-                return await link.send(message, timeout=timeout)
-            except ClosedError:  # it ended before anything left
+        check_message(message)
+        interceptors = self.settings.push_interceptors
+        if interceptors:
+            push = partial(self._push, identity)
+            return await send_intercepted(push, interceptors, message, timeout)
+        return await self._push(identity, message, timeout)
+
+    async def _push(self, identity: str, message: SecureMessage, timeout: Seconds | Unset) -> Response:
+        is_there = False
+        for link in reversed(tuple(self._by_identity.get(identity, ()))):
+            if link.closed:
                 continue
-        what = "has this identity" if not links else "of this identity takes requests"
+            is_there = True
+            if link.connection.extended and not link.is_leaving:
+                try:
+                    # past the connection's own interceptors, which are the same
+                    return await ServerLink.send(link, message, timeout=timeout)
+                except ClosedError:  # it ended before anything left
+                    continue
+        what = "of this identity takes requests" if is_there else "has this identity"
         raise NotSentError(f"no connection {what}", message_id=message.id)
 
     # ── links ─────────────────────────────────────────────────────────────────────────
@@ -329,7 +344,8 @@ class Server:
         assert self._loop is not None
         assert self._workers is not None
         self._accepted += 1
-        link = ServerLink(self, self._workers, self.settings, self._loop, request, identity, agreement)
+        kind = InterceptedLink if self.settings.push_interceptors else ServerLink
+        link = kind(self, self._workers, self.settings, self._loop, request, identity, agreement)
         if identity is not None:
             self._by_identity.setdefault(identity, {})[link] = None
         self._links[link] = None

@@ -10,6 +10,7 @@ from sage_ws.aio.answering import Answering
 from sage_ws.aio.asking import check_message
 from sage_ws.aio.deadline import Seen, within
 from sage_ws.aio.head import shown_address
+from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.link import Loss
 from sage_ws.aio.opening import Agreement
 from sage_ws.aio.turns import Turns
@@ -214,3 +215,19 @@ class ServerLink(Answering):
             return
         self.begin_close()
         await self.wait_closed()
+
+
+class InterceptedLink(ServerLink):
+    """A connection whose server asks through ``push_interceptors``."""
+
+    __slots__ = ()
+
+    async def send(self, message: SecureMessage, *, timeout: Seconds | Unset = UNSET) -> Response:
+        """Ask the peer: see `ServerLink.send`."""
+        check_timeout(timeout)
+        check_message(message)
+        return await send_intercepted(self.send_within, self.settings.push_interceptors, message, timeout)
+
+    async def send_within(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
+        """Ask from within the interceptors."""
+        return await super().send(message, timeout=timeout)
