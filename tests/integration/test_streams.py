@@ -184,6 +184,22 @@ class TestPace:
                 await eventually(lambda: slow.made > made)
             await slow.closed.wait()
 
+    async def test_a_paused_one_keeps_its_place(self, extended: Any, eventually: Any) -> None:
+        """With one place for handlers two of them never run at once, whatever a consumer does."""
+        slow = Counting()
+        router = Router()
+        router.on("slow")(slow)
+        router.on("once")(lambda message: b"once")
+        async with serve(router, encoding=extended, max_concurrency=1) as server:
+            async with connect(url(server)) as client:
+                async with client.stream(message(metadata={"action": "slow"})) as parts:
+                    assert (await anext(parts)).data == b"1"
+                    waiting = asyncio.create_task(client.send(message(metadata={"action": "once"})))
+                    await eventually(lambda: server.stats()["pending"] == 2)
+                    assert not waiting.done()
+                assert (await waiting).data == b"once"
+        assert slow.closed.is_set()
+
     async def test_whatever_a_peer_has_room_for_others_get_their_turn(self, raw_client: Any) -> None:
         """A generator that waits for nothing, and a consumer that has given all the credit there is."""
         turns, at = 0, Counter[int]()

@@ -312,7 +312,7 @@ class Client(Reaching):
         A handler that answers once is one part, and so is what a peer without streams, a plain SAGE one,
         joins its parts into. An error is the last part, an unsuccessful Response, behind those before it.
         Leaving the block early stops the handler at the far end; a consumer that is slow pauses it, and
-        holds up no other call.
+        holds up no other call as long as the server's ``max_concurrency`` has places beside its streams.
 
         Args:
             message: what to send; its id must not be in flight already.
