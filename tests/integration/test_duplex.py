@@ -215,6 +215,15 @@ class TestAServerAsks:
                 assert (await client.send(message(b"again"))).data == b"AGAIN"
                 assert client.stats()["reconnects"] == 1
 
+    async def test_a_connection_without_a_handler_does_not_hide_an_older_one(self, encoding: Any) -> None:
+        async with serve(echo, authorize=by_name, encoding=encoding) as server:
+            named: dict[str, Any] = {"headers": {"X-Name": "alice"}}
+            async with connect(url(server), handler=shout, **named), connect(url(server), **named):
+                assert server.connection_count == 2
+                assert (await server.send("alice", message(b"quiet"))).data == b"QUIET"
+            async with connect(url(server), **named), connect(url(server), **named):
+                assert (await server.send("alice", message())).error == "this client takes no requests"
+
     async def test_64_handlers_ask_back_at_once_over_their_own_connection(self, encoding: Any) -> None:
         """And so does each of those that they ask, three deep, with places for 64."""
 

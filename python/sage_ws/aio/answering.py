@@ -47,6 +47,9 @@ UNSENT_LIMIT = 1024 * 1024
 OVERLOADED = "overloaded"
 """Answers a request that there is no room for while a handler of the same connection waits for its peer."""
 
+TAKES_NONE = "this client takes no requests"
+"""Answers a request to a client that has no handler."""
+
 
 class Owner(Protocol):
     """Whose connection it is: a server, or a client with a handler."""
@@ -167,7 +170,7 @@ class Answering(Asking):
 
     def _admit(self, message: SecureMessage) -> None:
         if self._workers is None:
-            self._refuse(message, "this client takes no requests")
+            self._refuse(message, TAKES_NONE)
         elif self._drops(message):
             self._owner.dropped += 1
         elif self._has_place() and not self._waiting and not (self._blocked and self.overfull()):

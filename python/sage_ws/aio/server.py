@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from functools import partial
 from typing import Any, Self, Unpack
 
 from sage_ws.aio.accepting import ServerOpening, keep_blocks
@@ -35,10 +34,10 @@ from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
 from sage_ws.aio.once import Once
 from sage_ws.aio.opening import Agreement
+from sage_ws.aio.pushing import push
 from sage_ws.aio.quota import Quotas
 from sage_ws.aio.serving import InterceptedLink, ServerLink
 from sage_ws.aio.workers import Workers
-from sage_ws.errors import ClosedError, NotSentError
 from sage_ws.handler import Connection, Handler, takes_call
 from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
@@ -318,25 +317,14 @@ class Server:
         check_timeout(timeout)
         check_message(message)
         interceptors = self.settings.push_interceptors
-        if interceptors:
-            push = partial(self._push, identity)
-            return await send_intercepted(push, interceptors, message, timeout)
-        return await self._push(identity, message, timeout)
-
-    async def _push(self, identity: str, message: SecureMessage, timeout: Seconds | Unset) -> Response:
-        is_there = False
-        for link in reversed(tuple(self._by_identity.get(identity, ()))):
-            if link.closed:
-                continue
-            is_there = True
-            if link.connection.extended and not link.is_leaving:
-                try:
-                    # past the connection's own interceptors, which are the same
-                    return await ServerLink.send(link, message, timeout=timeout)
-                except ClosedError:  # it ended before anything left
-                    continue
-        what = "of this identity takes requests" if is_there else "has this identity"
-        raise NotSentError(f"no connection {what}", message_id=message.id)
+        if not interceptors:
+            return await push(self._by_identity.get(identity, ()), message, timeout)
+        return await send_intercepted(
+            lambda message, timeout: push(self._by_identity.get(identity, ()), message, timeout),
+            interceptors,
+            message,
+            timeout,
+        )
 
     # ── links ─────────────────────────────────────────────────────────────────────────
 
