@@ -163,6 +163,7 @@ class Reaching:
         if self._state is State.IDLE:
             self._attempt = 0
         try:
+            await asyncio.sleep(0)  # an eager task factory runs this before anybody knows of the dial
             while True:
                 if self._state is State.WAITING:
                     await asyncio.sleep(settings.backoff(self._attempt))
@@ -324,6 +325,7 @@ class Reaching:
         it busy until its time to drain is over.
         """
         try:
+            await asyncio.sleep(0)  # as in `_dial`
             attempt = 0
             while True:
                 await asyncio.sleep(self._settings.backoff(attempt))

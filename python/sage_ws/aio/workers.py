@@ -69,6 +69,7 @@ class Workers:
         self._call = self._summon  # one bound method for all sockets
         self._parked: deque[asyncio.Future[None]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_starting = False
 
     def submit(self, link: Answering, messages: list[SecureMessage]) -> None:
         """Hand in requests; their handlers run when the batch at hand is worked through."""
@@ -92,7 +93,11 @@ class Workers:
             if not parked.done():
                 self._hub.wake(parked)
                 return
-        task = self._loop.create_task(self._work(), name="sage_ws worker")
+        self._is_starting = True
+        try:
+            task = self._loop.create_task(self._work(), name="sage_ws worker")
+        finally:
+            self._is_starting = False
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -124,7 +129,10 @@ class Workers:
         self._dispatch.summoned = False
         if self._dispatch and not self._loop.is_closed():
             self._dispatch.summoned = True
-            self._summon()
+            if self._is_starting:  # by an eager task factory: each worker would start the next within itself
+                self._loop.call_soon(self._summon)
+            else:
+                self._summon()
 
     async def _run_ready(self, task: asyncio.Task[None]) -> None:
         """Serve requests until none is ready, or this worker's Task was cancelled.
