@@ -216,7 +216,10 @@ def _checked(part: object) -> bytes:
 def failure(message: SecureMessage, error: BaseException) -> Response:
     """Answer for a handler that raised: a HandlerError's text, or `INTERNAL_ERROR` and a log entry."""
     if isinstance(error, HandlerError):
-        return Response.failure(str(error))
+        try:
+            return Response.failure(str(error))
+        except Exception as unfit:  # noqa: BLE001 - a text that UTF-8 cannot carry, or no text at all: logged
+            error = unfit
     logger.error("handler failed for message %s", peer_text(message.id), exc_info=error)
     return Response.failure(INTERNAL_ERROR)
 

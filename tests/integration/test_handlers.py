@@ -192,6 +192,18 @@ class TestErrors:
         assert (answer.success, answer.error) == (False, "")
 
     @pytest.mark.parametrize("suspends", [False, True])
+    async def test_a_text_that_no_message_can_carry_is_answered_and_holds_no_place(
+        self, suspends: bool
+    ) -> None:
+        async def handler(one: SecureMessage) -> None:
+            if suspends:
+                await asyncio.sleep(0)
+            raise HandlerError("a file named \udcff")
+
+        answers = await ask(handler, b"one", b"two", b"three", max_concurrency=1, read_timeout=10)
+        assert [answer.error for answer in answers] == ["internal error"] * 3
+
+    @pytest.mark.parametrize("suspends", [False, True])
     async def test_any_other_exception_says_nothing_and_is_logged_with_its_traceback(
         self, caplog: pytest.LogCaptureFixture, suspends: bool
     ) -> None:

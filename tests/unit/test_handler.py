@@ -200,6 +200,11 @@ class TestSettle:
         assert ended == ["here"]
 
 
+class NoText:
+    def __str__(self) -> str:
+        raise ValueError("there is none")
+
+
 class TestFailure:
     def test_a_handler_error_passes_its_text(self, caplog: pytest.LogCaptureFixture) -> None:
         assert failure(MESSAGE, HandlerError("no such agent")) == Response.failure("no such agent")
@@ -208,6 +213,14 @@ class TestFailure:
     def test_a_handler_error_without_a_text_is_a_failure_all_the_same(self) -> None:
         answer = failure(MESSAGE, HandlerError())
         assert (answer.success, answer.error) == (False, "")
+
+    @pytest.mark.parametrize("text", ["a file named \udcff", NoText()])
+    def test_a_handler_errors_text_that_no_message_can_carry_is_an_internal_error(
+        self, text: object, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert failure(MESSAGE, HandlerError(text)) == Response.failure("internal error")
+        (record,) = caplog.records
+        assert record.exc_info is not None
 
     def test_any_other_exception_says_nothing_to_the_peer_and_all_to_the_log(
         self, caplog: pytest.LogCaptureFixture
