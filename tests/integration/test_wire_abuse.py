@@ -131,6 +131,18 @@ class TestWhatIsKept:
             assert len(waiting.ran) == 2
             assert (server.stats()["stopped"], server.stats()["pending"]) == (1, 0)
 
+    async def test_a_cancel_of_what_was_answered_spares_the_next_request_of_its_id(
+        self, raw_client: Any
+    ) -> None:
+        waiting = Waiting()
+        async with serve(waiting) as server, raw_client(server.port, headers=JSON) as peer:
+            ask(peer, "1", b"now")
+            assert (await peer.read_json())["message_id"] == "1"
+            # the cancel crossed the answer; another request has not taken its first step when it is read
+            in_one_write(peer, request("2", b"now"), {"kind": "cancel", "id": "1"}, request("1", b"brief"))
+            assert [(await peer.read_json())["message_id"] for _ in range(2)] == ["2", "1"]
+            assert server.stats()["stopped"] == 0
+
     async def test_streams_that_have_no_parts(self) -> None:
         async def passing(message: SecureMessage, following: Next) -> Response:
             return await following(message)
