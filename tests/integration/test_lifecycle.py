@@ -430,6 +430,17 @@ class TestWaitClosed:
             await client.close()
             await asyncio.wait_for(waiting, 5)
 
+    async def test_looking_again_and_again_leaves_nothing_behind(self, lying_server: Any) -> None:
+        async with lying_server(silent) as server:
+            client = await connect(server.url)
+            for _ in range(100):
+                waiting = asyncio.create_task(client.wait_closed())
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            assert not client._changes
+            await client.close()
+
     async def test_a_loss_that_is_mended_does_not_end_it(self, lying_server: Any, eventually: Any) -> None:
         async def dropping(peer: Any) -> None:
             if server.accepted == 1:

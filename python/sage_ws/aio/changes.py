@@ -32,4 +32,9 @@ class Changes:
         """Wait for the next change."""
         watcher = asyncio.get_running_loop().create_future()
         self._watchers.append(watcher)
-        await watcher
+        try:
+            await watcher
+        except asyncio.CancelledError:  # else a caller that looks again and again would leave one each time
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+            raise
