@@ -422,6 +422,16 @@ def check_timeout(timeout: Seconds | Unset) -> None:
         _seconds("timeout", timeout)
 
 
+def check_path(path: str | None) -> None:
+    """Check the path that a server serves.
+
+    Raises:
+        TypeError: it is no str.
+        ValueError: it does not start with a slash.
+    """
+    _path_or_none("path", path)
+
+
 def check_run(path: str | None, workers: int, certfile: str | None, keyfile: str | None) -> None:
     """Check what `run` takes besides the options.
 

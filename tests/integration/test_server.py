@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,20 @@ class TestSockets:
     async def test_what_makes_no_sense_is_a_value_error(self, options: dict[str, Any], text: str) -> None:
         with pytest.raises(ValueError, match=text):
             await Server(echo).start(**options)
+
+    async def test_a_path_that_is_no_str_is_a_type_error(self) -> None:
+        with pytest.raises(TypeError, match="path must be a str or None, not int"):
+            await Server(echo).start(path=5)  # type: ignore[arg-type]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux's alone")
+    async def test_an_abstract_unix_socket_has_no_file_to_remove(self, raw_client: Any) -> None:
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            pytest.skip("uvloop takes none")
+        name = f"\0sage_ws-{os.getpid()}"
+        async with serve(echo, unix=name) as server, raw_client(unix=name) as peer:
+            peer.ask("m-1")
+            assert (await peer.read_json())["success"]
+        await server.wait_closed()
 
     async def test_async_with_a_server_starts_it(self) -> None:
         async with Server(echo) as server, connect(f"ws://127.0.0.1:{server.port}") as client:
@@ -566,6 +582,8 @@ class TestAuthorize:
             with pytest.raises(NotSentError, match="no connection has this identity") as raised:
                 await server.send("alice", message(id="m-1"))
             assert raised.value.message_id == "m-1"
+            with pytest.raises(TypeError, match="message must be a SecureMessage, not bytes"):
+                await server.send("alice", b"hello")  # type: ignore[arg-type]
             async with (
                 connect(
                     f"ws://127.0.0.1:{server.port}", headers={"X-Who": "alice"}, encoding="plain"

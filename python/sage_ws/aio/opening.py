@@ -396,9 +396,11 @@ def check_headers(headers: Headers) -> list[tuple[str, str]]:
     """
     pairs: list[Any] = []  # what a caller gave, whatever its annotation says
     pairs.extend(headers.items() if isinstance(headers, Mapping) else headers)
-    for name, value in pairs:
-        if not isinstance(name, str) or not isinstance(value, str):
+    for pair in pairs:
+        two = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+        if not two or not all(isinstance(one, str) for one in pair):
             raise TypeError("headers must be pairs of str")
+        name, value = pair
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"header name {name!r} is not a token (RFC 9110 §5.1)")
         if _CONTROL.search(value):

@@ -42,7 +42,15 @@ from sage_ws.handler import Connection, Handler, takes_call
 from sage_ws.interceptors import Intercepted
 from sage_ws.logs import logger_of
 from sage_ws.message import Response, SecureMessage
-from sage_ws.options import UNSET, Seconds, ServerOptions, ServerSettings, Unset, check_timeout
+from sage_ws.options import (
+    UNSET,
+    Seconds,
+    ServerOptions,
+    ServerSettings,
+    Unset,
+    check_path,
+    check_timeout,
+)
 
 logger = logger_of("server")
 
@@ -134,13 +142,13 @@ class Server:
 
         Raises:
             RuntimeError: the server was started or closed before, or is closed while it starts.
+            TypeError: the path is no str.
             ValueError: the path does not start with a slash, or both sock= and unix= are given.
             OSError: the address cannot be bound, or the file of ``dedupe`` not opened.
         """
         if self._loop is not None or self._closing is not None:
             raise RuntimeError("a server can be started once")
-        if path is not None and not path.startswith("/"):
-            raise ValueError(f"path must start with a slash, not {path!r}")
+        check_path(path)
         if sock is not None and unix is not None:
             raise ValueError("give sock= or unix=, not both")
         loop = self._loop = asyncio.get_running_loop()
@@ -539,7 +547,7 @@ async def _stop_listening(listener: asyncio.Server) -> None:
 
 def _remove_socket(path: str) -> None:
     """Remove a unix socket's file; newer Pythons do it themselves."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, ValueError):  # Linux's abstract ones have none: a zero byte is no path
         os.unlink(path)  # noqa: PTH108 - pathlib is not worth its import here
 
 

@@ -192,7 +192,7 @@ class TestHeaders:
             (lambda: {"X": "a\nb"}, "headers= failed: ValueError: header X holds a control character"),
             (lambda: {"X": 5}, "headers= failed: TypeError: headers must be pairs of str"),
             (lambda: None, "headers= failed: TypeError: "),
-            (lambda: ["abc"], "headers= failed: ValueError: "),
+            (lambda: ["abc"], "headers= failed: TypeError: headers must be pairs of str"),
         ],
     )
     async def test_a_factory_that_fails_is_a_dial_error_with_its_cause(self, factory: Any, text: str) -> None:

@@ -59,7 +59,7 @@ class TestHeaders:
         with pytest.raises(ValueError, match=text):
             check_headers([("X-Fine", "yes"), (name, value)])
 
-    @pytest.mark.parametrize("pair", [(b"X-A", "b"), ("X-A", b"b"), ("X-A", 5)])
+    @pytest.mark.parametrize("pair", [(b"X-A", "b"), ("X-A", b"b"), ("X-A", 5), ("X-A",), "ab", 5, None])
     def test_only_texts_are_taken(self, pair: Any) -> None:
         with pytest.raises(TypeError, match=r"^headers must be pairs of str$"):
             check_headers([pair])
