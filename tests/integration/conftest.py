@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -427,6 +427,22 @@ async def start_program() -> AsyncIterator[Callable[..., Awaitable[Program]]]:
             os.killpg(program.pid, signal.SIGKILL)
         await program.rest()
         await program.process.wait()
+
+
+@pytest.fixture
+def growing() -> Callable[[float], Iterator[float]]:
+    """``for seconds in growing(0.05): …``: times to run out or to keep, until the test breaks off.
+
+    On a machine that is busy elsewhere one may be over before what belongs into it has happened: then there
+    is another try, with a longer one.
+    """
+
+    def times(first: float) -> Iterator[float]:
+        for turn in range(5):
+            yield first * 4**turn
+        pytest.fail("no time was long enough")
+
+    return times
 
 
 @pytest.fixture

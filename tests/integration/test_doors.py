@@ -223,6 +223,7 @@ class TestAuthorize:
         raw_client: Any,
         opening_request: Any,
         eventually: Any,
+        growing: Any,
         caplog: pytest.LogCaptureFixture,
         ending: str,
         refuses: bool,
@@ -239,17 +240,22 @@ class TestAuthorize:
                 raise RefusedError(401)
             return "alice"
 
-        timeout = 0.05 if ending == "out of time" else None
-        async with serve(echo, authorize=authorize, open_timeout=timeout) as server:
-            async with raw_client(server.port, handshake=False) as peer:
-                peer.write(opening_request())
-                await begun.wait()
-                if ending == "out of time":
-                    assert (await peer.read_end()).startswith(b"HTTP/1.1 408 ")
-            await asyncio.wait_for(returned.wait(), 5)
-            await eventually(lambda: not server.openings)
-            assert (server.stats()["accepted"], server.connection_count) == (0, 0)
-            assert server.stats()["refused"] == (1 if ending == "out of time" else 0)
+        for seconds in growing(0.05):
+            timeout = seconds if ending == "out of time" else None
+            async with serve(echo, authorize=authorize, open_timeout=timeout) as server:
+                async with raw_client(server.port, handshake=False) as peer:
+                    peer.write(opening_request())
+                    if ending == "out of time":
+                        assert (await peer.read_end()).startswith(b"HTTP/1.1 408 ")
+                        if not begun.is_set():
+                            continue
+                    else:
+                        await begun.wait()
+                await asyncio.wait_for(returned.wait(), 20)
+                await eventually(lambda here=server: not here.openings)
+                assert (server.stats()["accepted"], server.connection_count) == (0, 0)
+                assert server.stats()["refused"] == (1 if ending == "out of time" else 0)
+                break
         assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
     async def test_a_slow_one_holds_up_nobody_else(self, eventually: Any) -> None:

@@ -100,30 +100,40 @@ async def test_a_peer_that_stalls_is_left_for_another(lying_server: Any) -> None
             big = SecureMessage(payload=b"x" * 8_000_000, did="did:sage:test")
             response = await client.send(big, idempotent=True)
             assert response.data == b"done"
-            assert client.stats()["retries"] == 1
+            assert client.stats()["retries"] == connections - 1 >= 1
         over.set()
 
 
-async def test_its_time_bounds_all_attempts(lying_server: Any) -> None:
-    async with lying_server(Losing(10**9)) as server, Client(server.url, backoff=no_backoff) as client:
-        with pytest.raises(
-            ReadTimeoutError, match="no answer came in time; before that: the connection"
-        ) as e:
-            await client.send(message(id="7"), timeout=0.3, idempotent=True)
-        assert e.value.message_id == "7"
-        assert client.stats()["failed"] == 1
+async def test_its_time_bounds_all_attempts(lying_server: Any, growing: Any) -> None:
+    script = Losing(10**9)
+    for seconds in growing(0.3):
+        async with lying_server(script) as server, Client(server.url, backoff=no_backoff) as client:
+            with pytest.raises((ReadTimeoutError, QueueTimeoutError)) as e:
+                await client.send(message(id="7"), timeout=seconds, idempotent=True)
+            assert e.value.message_id == "7"
+            assert client.stats()["failed"] == 1
+            if "before that" in str(e.value):  # and not while an answer was awaited
+                break
+    assert isinstance(e.value, ReadTimeoutError)
+    assert str(e.value).startswith("no answer came in time; before that: the connection")
 
 
 @pytest.mark.parametrize("limits", [{}, {"dial_timeout": None}, {"read_timeout": None}])
-async def test_without_a_timeout_the_clients_own_bound_it(lying_server: Any, limits: dict[str, Any]) -> None:
-    options = {"dial_timeout": 0.2, "read_timeout": 0.2, **limits}
-    async with lying_server(Losing(10**9 if not limits else 5)) as server:
-        async with Client(server.url, backoff=no_backoff, **options) as client:
-            if limits:
-                assert (await client.send(message(), idempotent=True)).data == b"done"
-            else:
-                with pytest.raises(ReadTimeoutError):
-                    await client.send(message(), idempotent=True)
+async def test_without_a_timeout_the_clients_own_bound_it(
+    lying_server: Any, limits: dict[str, Any], growing: Any
+) -> None:
+    for seconds in growing(0.2):
+        options = {"dial_timeout": seconds, "read_timeout": seconds, **limits}
+        async with lying_server(Losing(10**9 if not limits else 5)) as server:
+            async with Client(server.url, backoff=no_backoff, **options) as client:
+                try:
+                    assert (await client.send(message(), idempotent=True)).data == b"done"
+                except (ReadTimeoutError, QueueTimeoutError):
+                    if limits or not client.stats()["retries"]:
+                        continue
+                assert client.stats()["retries"] >= 1
+                assert bool(client.stats()["answered"]) is bool(limits)
+                break
 
 
 async def test_a_message_that_never_left_says_so(lying_server: Any) -> None:
@@ -143,12 +153,18 @@ async def test_while_a_first_dial_is_tried_again_its_time_runs_out_unsent() -> N
 
 
 class TestOnceItMayHaveBeenDeliveredItNeverCountsAsUnsent:
-    async def test_when_the_time_runs_out_without_a_connection(self, lying_server: Any) -> None:
-        async with lying_server(Losing(1)) as server:
-            client = Client(server.url, backoff=lambda attempt: 10.0)
-            with pytest.raises(ReadTimeoutError, match="before that: the connection was lost"):
-                await client.send(message(), timeout=0.2, idempotent=True)
-            await client.close()
+    async def test_when_the_time_runs_out_without_a_connection(self, lying_server: Any, growing: Any) -> None:
+        for seconds in growing(0.2):
+            script = Losing(1)
+            async with lying_server(script) as server:
+                client = Client(server.url, backoff=lambda attempt: 60.0)
+                with pytest.raises((ReadTimeoutError, QueueTimeoutError)) as raised:
+                    await client.send(message(), timeout=seconds, idempotent=True)
+                await client.close()
+            if client.stats()["retries"]:
+                break
+        assert isinstance(raised.value, ReadTimeoutError)
+        assert "before that: the connection was lost" in str(raised.value)
 
     async def test_when_the_server_does_not_come_back(self, lying_server: Any) -> None:
         def give_up(attempt: int) -> float:
@@ -157,7 +173,7 @@ class TestOnceItMayHaveBeenDeliveredItNeverCountsAsUnsent:
         async with lying_server(Losing(1)) as server:
             client = Client(server.url, backoff=give_up)
             with pytest.raises(ConnectionLostError) as raised:
-                await client.send(message(), timeout=5, idempotent=True)
+                await client.send(message(), timeout=30, idempotent=True)
             assert isinstance(raised.value.__cause__, DialError)
             await client.close()
 

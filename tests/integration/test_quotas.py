@@ -88,7 +88,7 @@ class TestPlaces:
     ) -> None:
         options: dict[str, Any] = {"authorize": authorize, "max_connections_per_identity": 1}
         if end is is_lost_to_its_server:
-            options |= {"ping_interval": 0.05, "ping_timeout": 0.05}
+            options |= {"ping_interval": 0.3, "ping_timeout": 0.01}
         async with serve(echo, max_connections_per_address=1, **options) as server:
             for _ in range(3):
                 async with raw_client(server.port, headers=ALICE) as peer:

@@ -479,20 +479,24 @@ class TestAuthorize:
         (record,) = [one for one in caplog.records if one.levelno == logging.ERROR]
         assert record.exc_info is not None
 
-    async def test_open_timeout_bounds_it(self, http_status: Any, opening_request: Any) -> None:
-        cancelled = asyncio.Event()
+    async def test_open_timeout_bounds_it(self, http_status: Any, opening_request: Any, growing: Any) -> None:
+        begun, cancelled = asyncio.Event(), asyncio.Event()
 
         async def authorize(request: Any) -> str | None:
+            begun.set()
             try:
                 return await asyncio.get_running_loop().create_future()
             except asyncio.CancelledError:
                 cancelled.set()
                 raise
 
-        async with serve(echo, authorize=authorize, open_timeout=0.05) as server:
-            status, _ = await http_status(server.port, opening_request())
-            assert status == 408
-            await asyncio.wait_for(cancelled.wait(), 5)
+        for seconds in growing(0.05):
+            async with serve(echo, authorize=authorize, open_timeout=seconds) as server:
+                status, _ = await http_status(server.port, opening_request())
+                assert status == 408
+                if begun.is_set():
+                    await asyncio.wait_for(cancelled.wait(), 20)
+                    break
 
     async def test_a_peer_that_leaves_meanwhile_cancels_it(
         self, raw_client: Any, opening_request: Any

@@ -53,29 +53,38 @@ class Waiting:
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
+        self.brief = 0.01
         self.ran: list[bytes] = []
 
     async def __call__(self, message: SecureMessage) -> bytes:
         self.ran.append(message.payload)
         if message.payload == b"brief":
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(self.brief)
         elif message.payload != b"now":
             await self.go_on.wait()
         return message.payload
 
 
 class TestWhatIsKept:
-    async def test_a_deadline_of_a_request_that_was_cancelled_in_the_queue(self, eventually: Any) -> None:
+    async def test_a_deadline_of_a_request_that_was_cancelled_in_the_queue(
+        self, eventually: Any, growing: Any
+    ) -> None:
         waiting = Waiting()
         async with serve(waiting, max_concurrency=1) as server, connect(url(server)) as client:
             first = asyncio.create_task(client.send(message(b"first")))
             await eventually(lambda: waiting.ran)
-            second = asyncio.create_task(client.send(message(b"second", id="2"), timeout=0.15))
-            await eventually(lambda: server.stats()["pending"] == 2)
-            second.cancel()
+            for seconds in growing(0.15):
+                second = asyncio.create_task(client.send(message(b"second", id="2"), timeout=seconds))
+                await eventually(lambda one=second: server.stats()["pending"] == 2 or one.done())
+                second.cancel()
+                await asyncio.wait([second])
+                if second.cancelled():
+                    break
+                assert isinstance(second.exception(), ReadTimeoutError)
             await eventually(lambda: server.stats()["pending"] == 1)
             waiting.go_on.set()
             await first
+            waiting.brief = 2 * seconds
             (link,) = server._links
             assert not link._deadlines
             # its id is free again, and the time that it had is not this one's
@@ -218,7 +227,7 @@ class TestTimes:
                     yield b"timed out"
 
             async with serve(agent) as server, connect(url(server)) as client:
-                async with asyncio.timeout(5), client.stream(message()) as parts:
+                async with asyncio.timeout(20), client.stream(message()) as parts:
                     assert [part.data async for part in parts] == [b"timed out"]
         assert told == [None]
 
@@ -236,26 +245,33 @@ class TestTimes:
                 return b""
 
             async with serve(agent) as server, connect(url(server)) as client:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     assert (await client.send(message(), timeout=1000)).data == b"timed out"
 
-    async def test_a_client_first_used_under_a_deadline_does_not_keep_it(self) -> None:
+    async def test_a_client_first_used_under_a_deadline_does_not_keep_it(self, growing: Any) -> None:
         async def back(message: SecureMessage, call: Call) -> bytes:
             assert call.connection is not None
             return (await call.connection.send(message.replace(id=""))).data
 
         async with serve(lambda message: b"done") as bank:
-            client_of_bank = connect(url(bank), handler=back)
 
             async def agent(message: SecureMessage) -> bytes:
                 return (await client_of_bank.send(message.replace(id=""))).data
 
-            async with serve(agent) as server, connect(url(server)) as client:
-                assert (await client.send(message(), timeout=0.5)).data == b"done"
-                await asyncio.sleep(0.6)
-                (connection,) = bank.connections
-                assert (await connection.send(message())).data == b"done"
-            await client_of_bank.close()
+            for seconds in growing(0.3):
+                client_of_bank = connect(url(bank), handler=back)
+                async with serve(agent) as server, connect(url(server)) as client:
+                    try:
+                        answer = await client.send(message(), timeout=seconds)
+                    except ReadTimeoutError:
+                        await client_of_bank.close()
+                        continue
+                    assert answer.data == b"done"
+                    await asyncio.sleep(seconds)
+                    (connection,) = bank.connections
+                    assert (await connection.send(message())).data == b"done"
+                await client_of_bank.close()
+                break
 
 
 class TestNesting:
@@ -273,7 +289,7 @@ class TestNesting:
 
         async with serve(deeper, max_concurrency=1) as server:
             async with connect(url(server), handler=deeper, max_concurrency=1) as client:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     answers = await asyncio.gather(*(client.send(message(b"4")) for _ in range(calls)))
                 assert {answer.data for answer in answers} == {b"4"}
 
@@ -297,22 +313,24 @@ class TestNesting:
                 calls = [asyncio.create_task(connection.send(message(b"x" * 500))) for _ in range(10)]
                 await eventually(lambda: ran == 1 and client._link is not None and not client._link._reading)
                 go_on.set()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     outcomes = await asyncio.gather(*calls)
                 assert {(one.data, one.error) for one in outcomes} <= {(b"answer", ""), (b"", "overloaded")}
 
 
 class TestGoingAway:
     @pytest.mark.parametrize("how", ["cancel", "timeout", "stream"])
-    async def test_one_that_was_left_ends_with_its_last_call_however_that_ends(self, how: str) -> None:
+    async def test_one_that_was_left_ends_with_its_last_call_however_that_ends(
+        self, how: str, growing: Any, eventually: Any
+    ) -> None:
         started, left = asyncio.Event(), asyncio.Event()
 
         async def endless(message: SecureMessage) -> None:
             started.set()
             await asyncio.Event().wait()
 
-        async def ask_it(client: Client) -> None:
-            await client.send(message(), timeout=0.3 if how == "timeout" else 30)
+        async def ask_it(client: Client, seconds: float) -> None:
+            await client.send(message(), timeout=seconds if how == "timeout" else 30)
 
         async def consume(client: Client) -> None:
             async with client.stream(message()) as parts:
@@ -326,11 +344,15 @@ class TestGoingAway:
 
         async with serve(parts if how == "stream" else endless) as server:
             client = await connect(url(server), reconnect=False)
-            call = asyncio.create_task(consume(client) if how == "stream" else ask_it(client))
-            await started.wait()
+            for seconds in growing(0.3):
+                call = asyncio.create_task(consume(client) if how == "stream" else ask_it(client, seconds))
+                await eventually(lambda one=call: started.is_set() or one.done())
+                if not call.done():
+                    break
+                assert isinstance(call.exception(), ReadTimeoutError)
             (link,) = server._links
             link.leave()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while client.is_connected:  # noqa: ASYNC110 - it is told by a frame
                     await asyncio.sleep(0.001)
                 left.set()
@@ -354,7 +376,7 @@ class TestGoingAway:
             call = asyncio.create_task(link.send(message()))
             await started.wait()
             link.leave()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not client.stats()["reconnects"]:  # noqa: ASYNC110 - it is told by a frame
                     await asyncio.sleep(0.001)
                 go_on.set()
@@ -374,7 +396,7 @@ class TestGoingAway:
                 await client.send(message())
                 (link,) = server._links
                 link.leave()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     await link.wait_closed()
                     await client.connect()
         assert attempts == [0, 0, 0]
@@ -387,7 +409,7 @@ class TestInterceptedStreams:
             return await following(message)
 
         async with serve(lambda message: b"") as server, connect(url(server), interceptors=[stuck]) as client:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with pytest.raises(TimeoutError, match="through the interceptors"):
                     async with client.stream(message(), timeout=0.05) as parts:
                         await anext(parts)
@@ -445,7 +467,7 @@ class TestInterceptedStreams:
                 return await following(message)
 
         async with serve(handler, interceptors=[again]) as server, connect(url(server)) as client:
-            async with asyncio.timeout(5), client.stream(message()) as parts:
+            async with asyncio.timeout(20), client.stream(message()) as parts:
                 assert (await anext(parts)).data == b"1"
                 await eventually(lambda: made > 12)
                 await client.ping()

@@ -77,7 +77,10 @@ class HandMade:
                 break
             except ssl.SSLWantReadError:
                 writer.write(outgoing.read())
-                incoming.write(await reader.read(65536))
+                if data := await reader.read(65536):
+                    incoming.write(data)
+                else:
+                    incoming.write_eof()
             except ssl.SSLError:
                 writer.write(outgoing.read())  # the alert
                 raise

