@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 import pytest
 
 HERE = Path(__file__).parent
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which a wait for a stranger has failed."""
 BUILD_TIME = 600.0
 """Seconds for a compiler that may have to build its standard library first."""

@@ -50,7 +50,7 @@ def message_json(**fields: Any) -> str:
 async def call(client: Program, **fields: Any) -> dict[str, Any]:
     """One call of the Go client, answered; the response as Go read it."""
     message = {"id": "m-1", "did": "did:sage:go", "payload": "aGk=", **fields}
-    answered = await client.ask("call", "answered", message=message, timeout=5)
+    answered = await client.ask("call", "answered", message=message, timeout=30)
     assert answered["id"] == message["id"]
     response: dict[str, Any] = answered["response"]
     return response
@@ -254,10 +254,10 @@ async def test_the_task_id_is_filled_in(go_client: StartClient, answer: Response
 # ── closing ────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("how", ["close", "drain"])
 async def test_our_close_shuts_the_socket_that_go_leaves_open(go_client: StartClient, how: str) -> None:
-    async with serve(echo, close_timeout=20) as server:
+    async with serve(echo, close_timeout=60) as server:
         client = await go_client(server)
         await call(client)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await getattr(server, how)()
         assert (await client.event("closed"))["code"] == 1001
         await client.ask("read_socket", "socket_end")

@@ -117,7 +117,7 @@ async def test_our_client_reads_fragments_with_pings_between(peer: Program, clie
 
 
 async def test_our_client_pings_and_is_pinged(peer: Program, client: Client) -> None:
-    assert 0 < await client.ping() < 5
+    assert 0 < await client.ping() < 30
     assert (await peer.ask("ping", "pong", text="are you there"))["text"] == "are you there"
 
 
@@ -164,9 +164,10 @@ async def test_our_server_reads_fragments_with_pings_between(peer: Program) -> N
 
 
 async def test_our_server_pings_and_is_pinged(peer: Program, eventually: Eventually) -> None:
-    async with serve(upper, ping_interval=0.05, ping_timeout=5) as server:
+    async with serve(upper, ping_interval=0.05, ping_timeout=30) as server:
         await peer.ask("dial", "opened", url=f"ws://127.0.0.1:{server.port}/ws")
-        await eventually(lambda: server.stats()["bytes_in"] == 6)  # a masked pong without a payload
+        await eventually(lambda: server.stats()["bytes_in"])
+        assert server.stats()["bytes_in"] % 6 == 0  # masked pongs without a payload
         assert (await peer.ask("ping", "pong", text="are you there"))["text"] == "are you there"
         assert server.stats()["connections"] == 1
 
