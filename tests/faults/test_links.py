@@ -81,10 +81,16 @@ async def test_a_stall_that_ends_costs_nothing_either(way: str) -> None:
 
 
 async def standstill(moved: Callable[[], float]) -> None:
-    """Wait until this does not change any more: what buffers held has come, and nothing more will."""
-    before = -1.0
-    while before != (before := moved()):  # noqa: ASYNC110 - there is no event for what does not happen
-        await asyncio.sleep(0.05)
+    """Wait until this does not change any more: what buffers held has come, and nothing more will.
+
+    Over ten turns of the loop, which all ends share: where the process stands still, time alone says nothing.
+    """
+    before, same = -1.0, 0
+    while same < 10:  # there is no event for what does not happen
+        now = moved()
+        same = same + 1 if now == before else 0
+        before = now
+        await asyncio.sleep(0.005)
 
 
 def drop(way: Way) -> None:
