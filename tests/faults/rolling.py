@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +26,7 @@ from tests.faults.child import run, say
 from tests.faults.handling import Handling
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
-from tests.faults.process import PATIENCE, Process
+from tests.faults.process import PATIENCE, Process, ServerProcess
 
 from sage_ws import connect
 
@@ -68,14 +67,16 @@ class Report:
     problems: list[str]
 
 
-class Pair(Process):
+class Pair(ServerProcess):
     """`tests.faults.pair`, by its workers."""
 
     def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        super().__init__("tests.faults.pair", str(self.port))
+        super().__init__("tests.faults.pair")
+
+    async def start(self) -> None:
+        """Start it, and wait until its workers serve."""
+        await Process.start(self)
+        await self.line("2 workers are serving")
 
     def pids(self, doing: str) -> list[int]:
         """The workers that have said so, in order."""
@@ -100,7 +101,6 @@ async def rolling(rounds: int = 1, encoding: str = "auto") -> Report:
     ledgers = [Ledger(f"m{number}") for number in range(CLIENTS)]
     options: dict[str, Any] = {"handler": Handling(lambda _: None), "encoding": encoding}
     async with Pair() as pair, AsyncExitStack() as stack:
-        await pair.line("2 workers are serving")
         url = f"ws://127.0.0.1:{pair.port}/ws"
         clients = [
             await stack.enter_async_context(connect(url, backoff=lambda _: 0.01, **options)) for _ in ledgers
