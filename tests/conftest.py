@@ -29,7 +29,7 @@ for _variable in [name for name in os.environ if name.lower().endswith("_proxy")
     del os.environ[_variable]
 
 LOOP_VARIABLE = "SAGE_WS_TEST_LOOP"
-SECONDS_TO_END = 1.0
+SECONDS_TO_END = 15.0
 """For what a test's last line has cancelled or closed to come to its end."""
 
 SECRET = "canary"

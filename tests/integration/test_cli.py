@@ -372,7 +372,7 @@ def serve_and(talk: Callable[[int], None], ports: Ports, *arguments: str) -> int
 def ask(url: str) -> Response:
     async def talk() -> Response:
         async with connect(url) as client:
-            return await client.send(SecureMessage(payload=b"hi", did="did:x", id="m"), timeout=5)
+            return await client.send(SecureMessage(payload=b"hi", did="did:x", id="m"), timeout=30)
 
     return asyncio.run(talk())
 

@@ -241,7 +241,7 @@ class TestTimeouts:
             assert isinstance(raised.value, TimeoutError)
             assert client.stats()["pending"] == 0
             assert client.is_connected
-            assert (await client.send(message(), timeout=5)).data == b"in time"
+            assert (await client.send(message(), timeout=30)).data == b"in time"
             stats = client.stats()
             assert (stats["late"], stats["failed"], stats["dials"]) == (1, 1, 1)
 
@@ -250,7 +250,7 @@ class TestTimeouts:
             await peer.until_closed()
 
         async with lying_server(silent) as server, connect(server.url, read_timeout=30) as client:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 with pytest.raises(ReadTimeoutError):
                     await client.send(message(), timeout=0.05)
 
@@ -367,7 +367,7 @@ class TestCancellation:
             first = asyncio.create_task(client.send(message(b"one", id="m-1")))
             await asyncio.wait([first])
             assert first.cancelled()
-            assert (await asyncio.wait_for(second[0], 5)).data == b"two"
+            assert (await asyncio.wait_for(second[0], 20)).data == b"two"
 
     @pytest.mark.parametrize("event", ["_take", "_watch_calls", "_ended"])
     async def test_a_call_cancelled_as_its_answer_timeout_or_loss_comes_is_cancelled(
@@ -912,7 +912,7 @@ class TestPing:
 
         async with lying_server(ponging) as server:
             client = Client(server.url)
-            assert 0 < await client.ping() < 5
+            assert 0 < await client.ping() < 30
             assert client.stats()["dials"] == 1
             await client.close()
 

@@ -89,7 +89,7 @@ class TestFirstDial:
             client = Client(server.url, max_pending=1)
             sends = [asyncio.create_task(client.send(message())) for _ in range(3)]
             await asyncio.sleep(0)
-            await asyncio.wait_for(client.connect(), 5)
+            await asyncio.wait_for(client.connect(), 20)
             await client.close()
             await asyncio.gather(*sends, return_exceptions=True)
 
@@ -560,7 +560,7 @@ class TestReconnect:
             with pytest.raises(ConnectionLostError):
                 await client.send(message())
             assert client.state is State.CLOSED
-            await asyncio.wait_for(client.wait_closed(), 5)
+            await asyncio.wait_for(client.wait_closed(), 20)
             with pytest.raises(ClosedError):
                 await client.send(message())
             assert client.stats()["dials"] == 1
@@ -577,7 +577,7 @@ class TestReconnect:
         async with lying_server(flashing, handshake=False) as server:
             client = Client(server.url, reconnect=False, close_timeout=0.2)
             with pytest.raises(ClosedError, match=r"\(1013\), and reconnect is off"):
-                await asyncio.wait_for(client.send(message()), 5)
+                await asyncio.wait_for(client.send(message()), 20)
             assert client.state is State.CLOSED
             assert client.stats()["dials"] == 1
             await client.close()

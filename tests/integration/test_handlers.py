@@ -262,7 +262,7 @@ class TestErrors:
                 raise Panic
             return b"fine"
 
-        answers = await asyncio.wait_for(ask(handler, b"panic", b"x"), 5)
+        answers = await asyncio.wait_for(ask(handler, b"panic", b"x"), 20)
         assert [one.error for one in answers] == ["internal error", ""]
         assert "handler failed" in caplog.text
 
@@ -442,7 +442,7 @@ class TestCancellation:
             assert (await sending).data == b"was cancelled"
             # its count of cancellations stays with the Task, so the Task must not serve again
             assert (await client.send(message(b"second"))).data == b"cancelling 0"
-            await asyncio.wait([task], timeout=5)
+            await asyncio.wait([task], timeout=20)
             assert task.done()
             assert not task.cancelled()
 
@@ -516,9 +516,9 @@ class TestCancellation:
         async with serve(handler, close_timeout=0.05) as server, raw_client(server.port) as peer:
             peer.ask("m-1")
             await running.wait()
-            await asyncio.wait_for(server.close(), 5)
+            await asyncio.wait_for(server.close(), 20)
             go.set()
-            await asyncio.wait(worker_tasks(), timeout=5)
+            await asyncio.wait(worker_tasks(), timeout=20)
 
 
 class TestWorkers:

@@ -101,17 +101,17 @@ class TestClose:
             ended.set()
 
         async with lying_server(never, handshake=False) as server:
-            client = Client(server.url)
+            client = Client(server.url, close_timeout=60)
             sending = asyncio.create_task(client.send(message(id="m-1")))
             connecting = asyncio.create_task(client.connect())
             await eventually(lambda: server.accepted == 1)
             assert client.state is State.DIALING
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             for waiting in (sending, connecting):
                 with pytest.raises(ClosedError, match="the client was closed"):
                     await waiting
             assert client.state is State.CLOSED
-            await asyncio.wait_for(ended.wait(), 5)  # the socket is gone
+            await asyncio.wait_for(ended.wait(), 20)  # the socket is gone
 
     @pytest.mark.parametrize("stubborn", [False, True], ids=["dials on", "takes its time"])
     async def test_while_a_headers_factory_swallows_cancellation(
@@ -135,7 +135,7 @@ class TestClose:
             client = Client(server.url, headers=headers, close_timeout=0.2)
             sending = asyncio.create_task(client.send(message()))
             await asked.wait()
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             with pytest.raises(ClosedError):
                 await sending
             released.set()
@@ -148,12 +148,12 @@ class TestClose:
             peer.abort()
 
         async with lying_server(dropping) as server:
-            client = Client(server.url, backoff=lambda attempt: 60.0)
+            client = Client(server.url, backoff=lambda attempt: 60.0, close_timeout=60)
             await client.connect()
             await eventually(lambda: client.state is State.WAITING)
             sending = asyncio.create_task(client.send(message()))
             await asyncio.sleep(0)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             with pytest.raises(ClosedError):
                 await sending
             assert client.state is State.CLOSED
@@ -178,7 +178,7 @@ class TestClose:
             loop = asyncio.get_running_loop()
             begun = loop.time()
             await client.close()
-            assert 0.09 <= loop.time() - begun < 5
+            assert 0.09 <= loop.time() - begun < 20
 
     async def test_a_peer_that_replies_and_keeps_the_socket_costs_close_timeout(
         self, lying_server: Any
@@ -189,7 +189,7 @@ class TestClose:
 
         async with lying_server(replying) as server:
             client = await connect(server.url, close_timeout=0.1)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
 
     async def test_a_peer_that_takes_no_bytes_costs_close_timeout(
         self, lying_server: Any, eventually: Any
@@ -202,7 +202,7 @@ class TestClose:
             client = await connect(server.url, close_timeout=0.1)
             sending = asyncio.create_task(client.send(message(b"x" * 10_000_000)))
             await eventually(lambda: client._link is None or client._link.blocked)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             with pytest.raises(ConnectionLostError):
                 await sending
 
@@ -233,7 +233,7 @@ class TestClose:
                 async with asyncio.timeout(0.01):
                     await client.close()
             assert client.state is State.CLOSED
-            await asyncio.wait_for(client.wait_closed(), 5)
+            await asyncio.wait_for(client.wait_closed(), 20)
 
     async def test_the_socket_of_a_lost_connection_is_waited_for(self, lying_server: Any) -> None:
         gone: list[bool] = []
@@ -250,7 +250,7 @@ class TestClose:
             client = Client(server.url, reconnect=False, close_timeout=0.1)
             with pytest.raises(ConnectionLostError):
                 await client.send(message())
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             assert client._ending == set()
         assert gone[0] is False
 
@@ -263,11 +263,11 @@ class TestClose:
             peer.send(CLOSE, frame.payload)
 
         async with lying_server(tardy) as server:
-            client = Client(server.url)
+            client = Client(server.url, close_timeout=60)
             sending = asyncio.create_task(client.send(message()))
             await client.connect()
             await asyncio.sleep(0)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             with pytest.raises(ConnectionLostError):
                 await sending
 
@@ -375,13 +375,13 @@ class TestDrain:
             await peer.reader.read(-1)
 
         async with lying_server(never, handshake=False) as server:
-            client = Client(server.url)
+            client = Client(server.url, close_timeout=60)
             sending = asyncio.create_task(client.send(message()))
             cancelled = asyncio.create_task(client.send(message()))
             await eventually(lambda: server.accepted == 1)
             draining = asyncio.create_task(client.drain())
             cancelled.cancel()  # runs after the drain has begun
-            await asyncio.wait_for(draining, 5)
+            await asyncio.wait_for(draining, 20)
             with pytest.raises(ClosedError, match="draining"):
                 await sending
             assert client.state is State.CLOSED
@@ -395,13 +395,13 @@ class TestDrain:
 
         draining = asyncio.Event()
         async with lying_server(leaving) as server:
-            client = Client(server.url, max_pending=1)
+            client = Client(server.url, max_pending=1, close_timeout=60)
             sends = [asyncio.create_task(client.send(message())) for _ in range(2)]
             await client.connect()
             drain = asyncio.create_task(client.drain())
             await asyncio.sleep(0)
             draining.set()
-            await asyncio.wait_for(drain, 5)
+            await asyncio.wait_for(drain, 20)
             results = await asyncio.gather(*sends, return_exceptions=True)
             assert [type(result) for result in results] == [ConnectionLostError, ClosedError]
             assert server.accepted == 1
@@ -409,13 +409,13 @@ class TestDrain:
 
     async def test_twice_and_beside_close(self, lying_server: Any) -> None:
         async with lying_server(silent) as server:
-            client = Client(server.url)
+            client = Client(server.url, close_timeout=60)
             sending = asyncio.create_task(client.send(message()))
             await client.connect()
             drains = [asyncio.create_task(client.drain()) for _ in range(2)]
             await asyncio.sleep(0)
             await client.close()
-            await asyncio.wait_for(asyncio.gather(*drains), 5)
+            await asyncio.wait_for(asyncio.gather(*drains), 20)
             with pytest.raises(ConnectionLostError):
                 await sending
 
@@ -423,12 +423,12 @@ class TestDrain:
 class TestWaitClosed:
     async def test_it_waits_for_close(self, lying_server: Any) -> None:
         async with lying_server(silent) as server:
-            client = await connect(server.url)
+            client = await connect(server.url, close_timeout=60)
             waiting = asyncio.create_task(client.wait_closed())
             await asyncio.sleep(0)
             assert not waiting.done()
             await client.close()
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 20)
 
     async def test_looking_again_and_again_leaves_nothing_behind(self, lying_server: Any) -> None:
         async with lying_server(silent) as server:
@@ -449,12 +449,12 @@ class TestWaitClosed:
                 await peer.until_closed()
 
         async with lying_server(dropping) as server:
-            client = await connect(server.url, backoff=lambda attempt: 0.0)
+            client = await connect(server.url, backoff=lambda attempt: 0.0, close_timeout=60)
             waiting = asyncio.create_task(client.wait_closed())
             await eventually(lambda: client.stats()["reconnects"] == 1)
             assert not waiting.done()
             await client.close()
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 20)
 
     async def test_a_loss_without_reconnect_ends_it(self, lying_server: Any) -> None:
         async def dropping(peer: Any) -> None:
@@ -462,11 +462,11 @@ class TestWaitClosed:
             peer.abort()
 
         async with lying_server(dropping) as server:
-            client = await connect(server.url, reconnect=False)
+            client = await connect(server.url, reconnect=False, close_timeout=60)
             waiting = asyncio.create_task(client.wait_closed())
             with pytest.raises(ConnectionLostError):
                 await client.send(message())
-            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(waiting, 20)
 
 
 @pytest.mark.parametrize("ending", ["close", "drain"])

@@ -177,7 +177,7 @@ class TestMaxQueueBytes:
             await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
             closing = asyncio.create_task(server.close())
             assert (await peer.until_closed())[0] == 1001
-            await asyncio.wait_for(closing, 5)
+            await asyncio.wait_for(closing, 20)
 
     async def test_a_peer_that_breaks_the_rules_while_paused_is_let_go_at_its_end(
         self, raw_client: Any, eventually: Any
@@ -277,7 +277,7 @@ class TestUnsentAnswers:
         async with serve(lambda one: b"x" * size, max_concurrency=1) as server:
             async with connect(f"ws://127.0.0.1:{server.port}") as client:
                 answers = asyncio.gather(*(client.send(message()) for _ in range(5)))
-                assert [len(one.data) for one in await asyncio.wait_for(answers, 5)] == [size] * 5
+                assert [len(one.data) for one in await asyncio.wait_for(answers, 20)] == [size] * 5
 
     async def test_others_are_served_meanwhile(self, raw_client: Any, eventually: Any) -> None:
         async with serve(lambda one: b"x" * 2_000_000) as server:

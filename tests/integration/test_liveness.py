@@ -153,7 +153,7 @@ class TestPings:
             lying_server(deaf_to_pings) as server,
             connect(server.url, ping_interval=0.02, ping_timeout=None) as client,
         ):
-            await asyncio.wait_for(pings.wait(), 5)
+            await asyncio.wait_for(pings.wait(), 20)
             assert client.is_connected
 
     async def test_two_of_ours_keep_each_other_alive(self, growing: Any) -> None:
@@ -234,7 +234,7 @@ class TestSilence:
             lying_server(slow) as server,
             connect(server.url, read_timeout=0.03, ping_interval=None) as client,
         ):
-            assert (await client.send(message(), timeout=5)).success
+            assert (await client.send(message(), timeout=30)).success
 
 
 class TestKeepalive:
@@ -260,7 +260,7 @@ class TestKeepalive:
             connect(server.url, keepalive_interval=0.05, ping_interval=None) as client,
         ):
             await client.send(message())
-            await asyncio.wait_for(enough.wait(), 5)
+            await asyncio.wait_for(enough.wait(), 20)
             stats = client.stats()
             assert (stats["sent"], stats["answered"], stats["late"], stats["invalid"]) == (1, 1, 0, 0)
         first, second, third = sent[:3]
@@ -354,7 +354,7 @@ class TestPeersThatTakeNoBytes:
             begun = loop.time()
             with pytest.raises(WriteTimeoutError, match=r"the peer took no bytes for 0\.1 s") as raised:
                 await client.send(message(b"x" * 11_000_000, id="m-1"))
-            assert loop.time() - begun < 5
+            assert loop.time() - begun < 20
             assert raised.value.message_id == "m-1"
             assert isinstance(raised.value, TimeoutError)
             assert not client.is_connected

@@ -200,7 +200,7 @@ class TestALoopThatIsGone:
                 ends = [client.close, server.close, client.connect]
                 for end in (*ends, *(one.close for one in server.connections)):
                     try:
-                        await asyncio.wait_for(end(), 5)
+                        await asyncio.wait_for(end(), 20)
                     except RuntimeError:
                         print("refused", flush=True)
             asyncio.run(later())

@@ -213,7 +213,7 @@ class TestAddresses:
                 waiting = Client(url, wait_for_ready=True, backoff=lambda attempt: 0.005)
                 call = asyncio.create_task(waiting.send(message(b"at last")))
                 await says_goodbye(peer, server)
-                assert (await asyncio.wait_for(call, 5)).data == b"at last"
+                assert (await asyncio.wait_for(call, 20)).data == b"at last"
                 await waiting.close()
 
 

@@ -351,10 +351,10 @@ class TestOpening:
                     await asyncio.sleep(0.005)
 
             with pytest.raises(ConnectionError):
-                await asyncio.wait_for(staying(), 5)
+                await asyncio.wait_for(staying(), 20)
 
     async def test_close_leaves_no_socket_of_theirs(self, raw_client: Any, eventually: Any) -> None:
-        server = await serve(echo)
+        server = await serve(echo, open_timeout=60, close_timeout=60)
         async with (
             raw_client(server.port, handshake=False) as refused,
             raw_client(server.port, handshake=False) as slow,
@@ -364,7 +364,7 @@ class TestOpening:
             slow.write(b"GET /")
             await eventually(lambda: len(server.openings) == 2)
             transports = [opening._transport for opening in server.openings]
-            await asyncio.wait_for(server.close(), 5)
+            await asyncio.wait_for(server.close(), 20)
             assert server.openings == set()
             assert all(transport.is_closing() for transport in transports)
 
@@ -459,7 +459,7 @@ class TestAuthorize:
             return await looking
 
         async with serve(echo, authorize=authorize, open_timeout=None) as server:
-            status, _ = await asyncio.wait_for(http_status(server.port, opening_request()), 5)
+            status, _ = await asyncio.wait_for(http_status(server.port, opening_request()), 20)
             assert status == 500
 
     @pytest.mark.parametrize("fault", ["raises", "returns"])
@@ -515,7 +515,7 @@ class TestAuthorize:
             async with raw_client(server.port, handshake=False) as peer:
                 peer.write(opening_request())
                 await begun.wait()
-            await asyncio.wait_for(cancelled.wait(), 5)
+            await asyncio.wait_for(cancelled.wait(), 20)
             assert server.connection_count == 0
 
     async def test_what_the_peer_says_meanwhile_is_kept(
@@ -571,11 +571,11 @@ class TestAuthorize:
             begun.set()
             return await asyncio.get_running_loop().create_future()
 
-        async with serve(echo, authorize=authorize) as server:
+        async with serve(echo, authorize=authorize, open_timeout=60, close_timeout=60) as server:
             async with raw_client(server.port, handshake=False) as peer:
                 peer.write(opening_request())
                 await begun.wait()
-                await asyncio.wait_for(server.close(), 5)
+                await asyncio.wait_for(server.close(), 20)
                 assert await peer.read_end() == b""
 
     async def test_push_goes_by_identity(self, raw_client: Any) -> None:

@@ -136,7 +136,7 @@ class TestAClient:
             if link.socket is None:
                 link.data_received(answer)
             else:
-                assert select.select([link.socket.fileno()], [], [], 5)[0]
+                assert select.select([link.socket.fileno()], [], [], 30)[0]
                 link._hub.poller().poll()
             await asyncio.gather(call, return_exceptions=True)
             assert call.cancelled()
@@ -262,7 +262,7 @@ class TestAServer:
         async with serve(handler) as server, raw_client(server.port) as peer:
             peer.ask("m-1")
             await eventually(lambda: server.stats()["pending"] == 1)
-            drained = asyncio.ensure_future(server.drain(timeout=5))
+            drained = asyncio.ensure_future(server.drain(timeout=30))
             await eventually(lambda: server.draining)
             peer.ask("m-2")
             await eventually(lambda: server.stats()["dropped"] == 1)

@@ -324,7 +324,7 @@ async def test_memory_answers_as_a_server_does() -> None:
         outcomes: list[Response | type[BaseException]] = []
         for message in script:
             try:
-                outcomes.append(await transport.send(message, timeout=5))
+                outcomes.append(await transport.send(message, timeout=30))
             except ReadTimeoutError as error:
                 outcomes.append(type(error))
         await transport.close()

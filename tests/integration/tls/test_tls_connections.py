@@ -117,17 +117,19 @@ class TestEnding:
             await go.wait()
             return one.payload
 
-        async with serve(slow, ssl=theirs) as server:
-            client = await connect(f"wss://localhost:{server.port}", ssl=ours, reconnect=False)
+        async with serve(slow, ssl=theirs, close_timeout=60) as server:
+            client = await connect(
+                f"wss://localhost:{server.port}", ssl=ours, reconnect=False, close_timeout=60
+            )
             call = asyncio.create_task(client.send(message(b"late")))
             await begun.wait()
             draining = asyncio.create_task(server.drain())
             await asyncio.sleep(0)
             go.set()
             assert (await call).data == b"late"
-            await asyncio.wait_for(draining, 5)
+            await asyncio.wait_for(draining, 20)
             assert (server.connection_count, server.openings) == (0, set())
-            await asyncio.wait_for(client.wait_closed(), 5)
+            await asyncio.wait_for(client.wait_closed(), 20)
             await client.close()
 
     async def test_a_client_closes_at_once_where_the_server_answers(
@@ -135,7 +137,7 @@ class TestEnding:
     ) -> None:
         async with serve(echo, ssl=theirs, close_timeout=None) as server:
             client = await connect(f"wss://localhost:{server.port}", ssl=ours, close_timeout=None)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
             await eventually(lambda: server.connection_count == 0)
 
     async def test_a_server_closes_though_no_close_notify_comes(
@@ -147,7 +149,7 @@ class TestEnding:
                 await peer.open_as_client("/ws", {})
                 closing = asyncio.create_task(server.close())
                 assert await peer.until_closed() == (1001, "going away")
-                await asyncio.wait_for(closing, 5)
+                await asyncio.wait_for(closing, 20)
                 assert (server.connection_count, server.openings) == (0, set())
                 assert await peer.read_end() == b""
 
@@ -179,7 +181,7 @@ class TestEnding:
 
         async with lying_server(polite_until_the_end, handshake=False) as server:
             client = await connect(f"wss://localhost:{server.port}", ssl=ours, close_timeout=0.1)
-            await asyncio.wait_for(client.close(), 5)
+            await asyncio.wait_for(client.close(), 20)
 
     async def test_a_silent_peer_is_let_go_of_though_no_close_notify_comes(
         self, theirs: ssl.SSLContext, ours: ssl.SSLContext, lying_server: Any, by_hand: Any
@@ -194,7 +196,7 @@ class TestEnding:
             client = await connect(f"wss://localhost:{server.port}", ssl=ours, reconnect=False, **times)
             with pytest.raises(ConnectionLostError, match="ping timeout"):
                 await client.send(message())
-            await asyncio.wait_for(client.wait_closed(), 5)
+            await asyncio.wait_for(client.wait_closed(), 20)
 
     async def test_a_stream_that_is_cut_short_ends_the_calls(
         self, theirs: ssl.SSLContext, ours: ssl.SSLContext, lying_server: Any, by_hand: Any
@@ -207,7 +209,7 @@ class TestEnding:
         async with lying_server(cut, handshake=False) as server:
             client = await connect(f"wss://localhost:{server.port}", ssl=ours, reconnect=False)
             with pytest.raises(ConnectionLostError):
-                await asyncio.wait_for(client.send(message()), 5)
+                await asyncio.wait_for(client.send(message()), 20)
             await client.close()
 
 
