@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -427,6 +428,15 @@ async def start_program() -> AsyncIterator[Callable[..., Awaitable[Program]]]:
             os.killpg(program.pid, signal.SIGKILL)
         await program.rest()
         await program.process.wait()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port on which nobody listens, and which no other process is given meanwhile; a server can have it."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
 
 
 @pytest.fixture

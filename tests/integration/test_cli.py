@@ -236,11 +236,9 @@ def test_a_terminal_gets_text_that_cannot_command_it(
 
 
 @pytest.mark.parametrize("arguments", [["send", "--did", "d", "--payload", "x"], ["ping"]])
-def test_nobody_listens(
-    arguments: list[str], unused_tcp_port: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nobody_listens(arguments: list[str], closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     command, *rest = arguments
-    assert main([command, f"ws://127.0.0.1:{unused_tcp_port}/ws", *rest]) == 1
+    assert main([command, f"ws://127.0.0.1:{closed_port}/ws", *rest]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"sage-ws: could not reach .*\n", err)

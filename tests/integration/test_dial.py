@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -40,15 +38,6 @@ async def echo(peer: Any) -> None:
         request = json.loads(frame.payload)
         peer.answer(request["id"], base64.b64decode(request["payload"]))
     peer.send(CLOSE, frame.payload[:2])
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port on which nobody listens, and which nobody else is given meanwhile; a server can have it."""
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind(("127.0.0.1", 0))
-        yield one.getsockname()[1]
 
 
 class Backoff:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -74,11 +73,6 @@ def _absolute_python_path() -> str:
     return os.pathsep.join(str(Path(part).absolute()) for part in parts if part)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_name_their_language(page: str) -> None:
     text = (DOCS / page).read_text("utf-8")
@@ -87,8 +81,8 @@ def test_blocks_name_their_language(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if script(page)])
-def test_blocks_print_what_they_say(page: str, tmp_path: Path) -> None:
-    text = script(page).replace("8080", str(free_port()))
+def test_blocks_print_what_they_say(page: str, tmp_path: Path, closed_port: int) -> None:
+    text = script(page).replace("8080", str(closed_port))
     (tmp_path / "page.py").write_text(text, "utf-8")
     said = PRINTED.findall(text)
     assert "" not in said, "a print without the comment that says what it prints"
@@ -234,9 +228,8 @@ def served(folder: Path, port: int) -> Iterator[None]:
             child.wait(SECONDS)
 
 
-def test_the_tutorial(tmp_path: Path) -> None:
-    port = free_port()
-    names = write_files(TUTORIAL, tmp_path, port)
+def test_the_tutorial(tmp_path: Path, closed_port: int) -> None:
+    names = write_files(TUTORIAL, tmp_path, closed_port)
     assert names == ["agent.py", "ask.py", "ask_many.py", "ask_nothing.py", "test_agent.py"]
     outputs = iter([text for language, _, text in blocks(TUTORIAL) if language == "text"])
     commands = [text for language, _, text in blocks(TUTORIAL) if language == "sh"]
@@ -244,8 +237,8 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert commands[1] == (
         'sage-ws send ws://127.0.0.1:8080/ws --did did:sage:me --payload "one two three"\n'
     )
-    url = f"ws://127.0.0.1:{port}/ws"
-    with served(tmp_path, port):
+    url = f"ws://127.0.0.1:{closed_port}/ws"
+    with served(tmp_path, closed_port):
         asked = ["send", url, "--did", "did:sage:me", "--payload", "one two three"]
         assert run(tmp_path, "-m", "sage_ws", *asked).strip() == next(outputs).strip()
         for name in names[1:4]:

@@ -227,12 +227,12 @@ async def test_headers_of_ones_own(serve: Serve, transport: Callable[..., HTTPTr
 
 
 async def test_headers_that_fail_are_a_dial_error(
-    transport: Callable[..., HTTPTransport], unused_tcp_port: int
+    transport: Callable[..., HTTPTransport], closed_port: int
 ) -> None:
     def broken() -> dict[str, str]:
         raise LookupError("no token")
 
-    one = transport(f"http://127.0.0.1:{unused_tcp_port}", headers=broken)
+    one = transport(f"http://127.0.0.1:{closed_port}", headers=broken)
     with pytest.raises(DialError, match="headers= failed: LookupError: no token") as raised:
         await one.send(HELLO)
     assert raised.value.message_id == HELLO.id
@@ -577,9 +577,9 @@ async def test_a_message_over_the_limit_does_not_leave(transport: Callable[..., 
     assert caught.value.message_id == "m-1"
 
 
-async def test_nobody_listens(transport: Callable[..., HTTPTransport], unused_tcp_port: int) -> None:
+async def test_nobody_listens(transport: Callable[..., HTTPTransport], closed_port: int) -> None:
     with pytest.raises(DialError, match="could not reach ") as caught:
-        await transport(f"http://127.0.0.1:{unused_tcp_port}").send(HELLO)
+        await transport(f"http://127.0.0.1:{closed_port}").send(HELLO)
     assert caught.value.message_id == "m-1"
     assert isinstance(caught.value.__cause__, OSError)
 
@@ -712,8 +712,8 @@ async def test_a_fork_s_transport_is_closed(
             await one.send(HELLO)
 
 
-def test_it_belongs_to_the_loop_of_its_first_send(unused_tcp_port: int) -> None:
-    one = HTTPTransport(f"http://127.0.0.1:{unused_tcp_port}")
+def test_it_belongs_to_the_loop_of_its_first_send(closed_port: int) -> None:
+    one = HTTPTransport(f"http://127.0.0.1:{closed_port}")
 
     async def send(*, close: bool) -> None:
         try:

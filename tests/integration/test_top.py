@@ -221,8 +221,8 @@ def test_once_of_something_else(other: str, path: str, text: str, capsys: pytest
     assert err.count("\n") == 1
 
 
-def test_once_where_nobody_is(unused_tcp_port: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert once(unused_tcp_port) == 1
+def test_once_where_nobody_is(closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert once(closed_port) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"sage-ws: no answer from http://127\.0\.0\.1:\d+/metrics: .*refused\n", err)
@@ -235,17 +235,17 @@ def test_top_needs_an_http_url(url: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 async def test_a_server_that_is_away_for_a_while(
-    command: Callable[..., Awaitable[Any]], unused_tcp_port: int
+    command: Callable[..., Awaitable[Any]], closed_port: int
 ) -> None:
     registry = CollectorRegistry()
-    url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+    url = f"http://127.0.0.1:{closed_port}/metrics"
     with Metrics(registry) as metrics:
         async with serve(lambda message: None) as server:
             program = await command("top", url, "--interval", "0.02")
             for life in ("first", "second"):
                 await program.line(f"no answer from {url}")
                 with metrics.watch(server, life):
-                    with MetricsPort(unused_tcp_port, registry=registry) as port, port.serving():
+                    with MetricsPort(closed_port, registry=registry) as port, port.serving():
                         # Without rates at first, for it may be another one.
                         rates = [(await program.line(life)).split()[4] for _ in range(2)]
                         assert rates == ["-", "0"]
