@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sage_ws import ConnectionLostError, SecureMessage, connect, serve
+from sage_ws import ConnectionLostError, Response, SecureMessage, connect, serve
 from sage_ws._core import has_poller
 from sage_ws.aio.answering import UNSENT_LIMIT
 from sage_ws.aio.weight import MESSAGE_OVERHEAD
@@ -109,63 +109,84 @@ class TestMaxConcurrency:
 
 class TestMaxQueueBytes:
     async def test_beyond_it_reading_pauses_and_goes_on_when_there_is_room(
-        self, raw_client: Any, eventually: Any
+        self, raw_client: Any, eventually: Any, growing: Any
     ) -> None:
-        gate = Gate()
         payload = b"x" * 10_000
-        async with (
-            serve(
-                gate, max_concurrency=1, max_queue_bytes=50_000, ping_interval=0.05, ping_timeout=0.05
-            ) as server,
-            raw_client(server.port) as peer,
-        ):
-            (link,) = server.connections
-            for number in range(400):  # 5 MB: more than the kernel would keep at once
-                peer.ask(f"m-{number}", payload)
-            await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
-            read = server.stats()["received"]
-            # one read of the socket (256 KiB at most) may go over the limit, no more
-            assert read * (10_000 + MESSAGE_OVERHEAD) <= 50_000 + 300_000
-            await asyncio.sleep(0.2)  # longer than both ping times: the ping deadline pauses with reading
-            assert server.stats()["received"] == read
-            assert server.connection_count == 1
-            answered = 0
-            while answered < 400:
-                await eventually(lambda: gate.running)
-                gate.release()
-                frame = await peer.read_frame()
-                while frame.opcode == PING:
-                    peer.send(PONG)
+
+        async def all_are_answered(seconds: float) -> bool:
+            """Within ping times of so many seconds; False where a pong came too late."""
+            gate = Gate()
+            times = {"ping_interval": seconds, "ping_timeout": seconds}
+            async with (
+                serve(gate, max_concurrency=1, max_queue_bytes=50_000, **times) as server,
+                raw_client(server.port) as peer,
+            ):
+                link: Any
+                (link,) = server.connections
+                for number in range(400):  # 5 MB: more than the kernel would keep at once
+                    peer.ask(f"m-{number}", payload)
+                await eventually(lambda: not link._reading)
+                read = server.stats()["received"]
+                # one read of the socket (256 KiB at most) may go over the limit, no more
+                assert read * (10_000 + MESSAGE_OVERHEAD) <= 50_000 + 300_000
+                await asyncio.sleep(4 * seconds)  # the ping deadline pauses with reading
+                assert server.stats()["received"] == read
+                assert server.connection_count == 1
+                for answered in range(400):
+                    await eventually(lambda: gate.running or link.closed)
+                    gate.release()
                     frame = await peer.read_frame()
-                assert json.loads(frame.payload)["message_id"] == f"m-{answered}"
-                answered += 1
-            assert gate.most == 1
-            assert link._reading  # type: ignore[attr-defined]
-            assert link._waiting_bytes == 0  # type: ignore[attr-defined]
+                    while frame.opcode == PING:
+                        peer.send(PONG)
+                        frame = await peer.read_frame()
+                    if frame.opcode == CLOSE:
+                        return False
+                    assert json.loads(frame.payload)["message_id"] == f"m-{answered}"
+                assert gate.most == 1
+                assert link._reading
+                assert link._waiting_bytes == 0
+            return True
+
+        for seconds in growing(0.05):
+            if await all_are_answered(seconds):
+                break
 
     @pytest.mark.parametrize("either", LINKS)
     @pytest.mark.parametrize("size", [10, 10_000], ids=["some wait", "reading pauses"])
     async def test_handlers_that_take_long_do_not_cost_the_link(
-        self, either: Any, size: int, eventually: Any
+        self, either: Any, size: int, eventually: Any, growing: Any
     ) -> None:
         """64 of them, many times longer than both ends wait for a pong: 90 s with the defaults."""
-        gate = Gate()
-        pings: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.1, "link": either}
-        async with serve(gate, max_queue_bytes=50_000, **pings) as server:
-            async with connect(f"ws://127.0.0.1:{server.port}", reconnect=False, **pings) as client:
-                calls = [asyncio.ensure_future(client.send(message(b"x" * size))) for _ in range(100)]
-                await eventually(lambda: len(gate.running) == 64)
+
+        async def lives(seconds: float) -> bool:
+            """For eight times as many seconds; False where a pong came too late."""
+            gate = Gate()
+            pings: dict[str, Any] = {"ping_interval": seconds, "ping_timeout": seconds, "link": either}
+            async with (
+                serve(gate, max_queue_bytes=50_000, **pings) as server,
+                connect(f"ws://127.0.0.1:{server.port}", reconnect=False, **pings) as client,
+            ):
+                link: Any
                 (link,) = server.connections
+                calls = [asyncio.ensure_future(client.send(message(b"x" * size))) for _ in range(100)]
+                await eventually(lambda: len(gate.running) == 64 or link.closed)
                 if size > 10:
-                    await eventually(lambda: not link._reading)  # type: ignore[attr-defined]
-                await asyncio.sleep(0.8)
-                assert (server.connection_count, client.is_connected) == (1, True)
+                    await eventually(lambda: not link._reading or link.closed)
+                await asyncio.sleep(8 * seconds)
                 while not all(call.done() for call in calls):
                     await eventually(lambda: gate.running or all(call.done() for call in calls))
                     gate.release()
                     await asyncio.sleep(0)
-                assert all(call.result().success for call in calls)
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+                if link.closed or not client.is_connected:
+                    return False
+                assert all(isinstance(one, Response) and one.success for one in outcomes)
                 assert client.stats()["dials"] == 1
+            return True
+
+        for seconds in growing(0.1):
+            if await lives(seconds):
+                break
 
     async def test_a_paused_connection_closes_all_the_same(self, raw_client: Any, eventually: Any) -> None:
         gate = Gate()
