@@ -12,7 +12,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
-from typing import Any, Protocol, TypeAlias, TypeGuard, cast, runtime_checkable
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from sage_ws.errors import HandlerError, MessageTooBigError, peer_text
 from sage_ws.logs import logger_of
@@ -152,11 +152,6 @@ def validate(message_id: str, did: str, payload: bytes) -> str | None:
     if not did:
         return "DID is required"
     return None if payload else "payload is required"
-
-
-def is_reply(outcome: object) -> TypeGuard[Reply]:
-    """Whether a handler's outcome is final already: nothing to await or to iterate."""
-    return outcome is None or isinstance(outcome, (Response, bytes))
 
 
 class Sink(Protocol):

@@ -17,7 +17,6 @@ from sage_ws.handler import (
     HandlerCaller,
     complete,
     failure,
-    is_reply,
     settle,
     takes_call,
     validate,
@@ -138,19 +137,6 @@ def test_validation_texts_come_in_the_references_order(
     fields: tuple[str, str, bytes], text: str | None
 ) -> None:
     assert validate(*fields) == text
-
-
-@pytest.mark.parametrize("outcome", [None, b"", b"x", Response()])
-def test_a_reply_is_final(outcome: Any) -> None:
-    assert is_reply(outcome)
-
-
-def test_an_awaitable_or_an_iterator_is_not_final() -> None:
-    assert not is_reply(parts(MESSAGE))
-    coroutine = alone(MESSAGE)
-    assert not is_reply(coroutine)
-    coroutine.close()
-    assert not is_reply("text")
 
 
 class TestSettle:
