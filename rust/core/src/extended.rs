@@ -434,19 +434,7 @@ pub fn encode_note(
 #[must_use]
 pub fn request_size<B: AsRef<[u8]>>(subprotocol: Subprotocol, request: &Request<'_, B>) -> usize {
     let mut rest = Vec::new();
-    let view = Request::<&[u8]> {
-        id: Cow::Borrowed(&request.id),
-        context_id: Cow::Borrowed(&request.context_id),
-        task_id: Cow::Borrowed(&request.task_id),
-        payload: None,
-        did: Cow::Borrowed(&request.did),
-        signature: None,
-        metadata: request.metadata.view(),
-        role: Cow::Borrowed(&request.role),
-        deadline_ms: request.deadline_ms,
-        credit: request.credit,
-    };
-    encode_request(subprotocol, &view, &mut rest);
+    encode_request(subprotocol, &request.without_bytes(), &mut rest);
     rest.len()
         + added_size(subprotocol, Field::Payload, octets(request.payload.as_ref()))
         + added_size(subprotocol, Field::Signature, octets(request.signature.as_ref()))
@@ -456,15 +444,7 @@ pub fn request_size<B: AsRef<[u8]>>(subprotocol: Subprotocol, request: &Request<
 #[must_use]
 pub fn response_size<B: AsRef<[u8]>>(subprotocol: Subprotocol, response: &Response<'_, B>) -> usize {
     let mut rest = Vec::new();
-    let view = Response::<&[u8]> {
-        success: response.success,
-        message_id: Cow::Borrowed(&response.message_id),
-        task_id: Cow::Borrowed(&response.task_id),
-        data: None,
-        error: Cow::Borrowed(&response.error),
-        more: response.more,
-    };
-    encode_response(subprotocol, &view, &mut rest);
+    encode_response(subprotocol, &response.without_bytes(), &mut rest);
     rest.len() + added_size(subprotocol, Field::Data, octets(response.data.as_ref()))
 }
 
