@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sage_ws.aio import opening, proxying
 from sage_ws.aio.link import UNLIMITED, Link
+from sage_ws.aio.refused import RefusedAnswer
 from sage_ws.errors import DialError, DialTimeoutError
 from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
@@ -256,9 +257,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
         self._make_link = make_link
         self._reader = opening.HeadReader()
         self._transport = cast("asyncio.Transport", None)
-        self._refused: int | None = None
-        self._body = bytearray()
-        self._body_length = opening.MAX_BODY
+        self._refused: RefusedAnswer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP, and TLS where it is used, stand: ask."""
@@ -271,7 +270,7 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
             return
         try:
             if self._refused is not None:
-                self._take_body(data)
+                self._take_body(self._refused, data)
                 return
             start = self._reader.start
             if len(start) < opening.START:
@@ -290,28 +289,22 @@ class ClientOpening(asyncio.Protocol, Generic[L]):
                 self.opened.set_result(link)
                 link.start(self._transport, self._reader.rest)
             else:
-                self._refused = status
-                self._body_length = opening.content_length(head)
-                self._take_body(self._reader.rest)
+                self._refused = RefusedAnswer(status, head, opening.secret_words(self._request))
+                self._take_body(self._refused, self._reader.rest)
 
-    def _take_body(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) >= self._body_length:
-            self._raise_refused()
+    def _take_body(self, refused: RefusedAnswer, data: bytes) -> None:
+        if refused.receive_data(data):
+            self._raise_refused(refused)
 
-    def _raise_refused(self) -> None:
-        body = bytes(self._body[: self._body_length])
-        shown = opening.answer_text(body, opening.secret_words(self._request))
-        self.opened.set_exception(
-            DialError(f"the server answered HTTP {self._refused}{shown}", status=self._refused)
-        )
+    def _raise_refused(self, refused: RefusedAnswer) -> None:
+        self.opened.set_exception(DialError(f"the server {refused}", status=refused.status))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended before it was open."""
         if self.opened.done():
             return
         if self._refused is not None:
-            self._raise_refused()
+            self._raise_refused(self._refused)
             return
         self.opened.set_exception(self._lost(exc))
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from sage_ws.aio import opening
 from sage_ws.aio.link import UNLIMITED
+from sage_ws.aio.refused import RefusedAnswer
 from sage_ws.errors import DialError, peer_text
 from sage_ws.options import split_proxy
 
@@ -156,9 +157,7 @@ class _Tunnel(asyncio.Protocol):
         self._request = request
         self._reader = opening.HeadReader()
         self._transport = cast("asyncio.Transport", None)
-        self._refused: int | None = None
-        self._body = bytearray()
-        self._body_length = 0
+        self._refused: RefusedAnswer | None = None
 
     async def opened_transport(self) -> asyncio.Transport:
         """The transport that leads to the server, once the proxy has said so.
@@ -183,7 +182,7 @@ class _Tunnel(asyncio.Protocol):
         if self._opened.done():
             return
         if self._refused is not None:
-            self._take_body(data)
+            self._take_body(self._refused, data)
             return
         start = (self._reader.start + data)[: opening.START]
         try:
@@ -200,33 +199,30 @@ class _Tunnel(asyncio.Protocol):
 
     def _take_head(self, status: int, head: bytes) -> None:
         if not 200 <= status < 300:
-            self._refused = status
-            self._body_length = opening.content_length(head)
-            self._take_body(self._reader.rest)
+            secrets = [*opening.secret_words(self._request), *(self._proxy.credentials or ())]
+            self._refused = RefusedAnswer(status, head, secrets)
+            self._take_body(self._refused, self._reader.rest)
         elif self._reader.rest:
             self._fail("sent bytes before we said anything to the server")
         else:
             self._opened.set_result(None)
 
-    def _take_body(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) >= self._body_length:
-            self._raise_refused()
+    def _take_body(self, refused: RefusedAnswer, data: bytes) -> None:
+        if refused.receive_data(data):
+            self._raise_refused(refused)
 
-    def _raise_refused(self) -> None:
-        body = bytes(self._body[: self._body_length])
-        secrets = [*opening.secret_words(self._request), *(self._proxy.credentials or ())]
-        self._fail(f"answered HTTP {self._refused}{opening.answer_text(body, secrets)}")
+    def _raise_refused(self, refused: RefusedAnswer) -> None:
+        self._fail(str(refused), refused.status)
 
-    def _fail(self, text: str) -> None:
-        self._opened.set_exception(DialError(f"the proxy {self._proxy} {text}", status=self._refused))
+    def _fail(self, text: str, status: int | None = None) -> None:
+        self._opened.set_exception(DialError(f"the proxy {self._proxy} {text}", status=status))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The proxy let go of us."""
         if self._opened.done():
             return
         if self._refused is not None:
-            self._raise_refused()
+            self._raise_refused(self._refused)
         else:
             self._fail("ended the connection without an answer")
 
