@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
+import os
 from typing import Any
 
 import pytest
@@ -177,8 +179,10 @@ class TestFirstDial:
 class TestFailingFast:
     async def test_a_refused_connection_is_a_dial_error_at_once(self, closed_port: int) -> None:
         client = Client(f"ws://127.0.0.1:{closed_port}")
-        with pytest.raises(DialError, match=rf"could not reach 127\.0\.0\.1:{closed_port}: ") as raised:
+        with pytest.raises(DialError) as raised:
             await client.connect()
+        why = os.strerror(errno.ECONNREFUSED)  # on either loop
+        assert str(raised.value) == f"could not reach 127.0.0.1:{closed_port}: {why}"
         assert raised.value.status is None
         assert isinstance(raised.value.__cause__, OSError)
         with pytest.raises(DialError) as raised:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from sage_ws.aio import opening, proxying
 from sage_ws.aio.link import UNLIMITED, Link
-from sage_ws.aio.refused import RefusedAnswer
+from sage_ws.aio.refused import RefusedAnswer, reason_of
 from sage_ws.errors import DialError, DialTimeoutError
 from sage_ws.options import ClientSettings, Headers, HeadersFactory
 
@@ -156,9 +156,7 @@ async def dial(address: Address, settings: ClientSettings, make_link: MakeLink[L
             # many servers drop the connection without the alert that would say why
             shown = str(error) or "the server ended the connection; perhaps it allows no TLS version of ours"
             raise DialError(f"TLS with {where} failed: {shown}") from error
-        raise DialError(
-            f"could not reach {where}: {error.strerror or str(error) or type(error).__name__}"
-        ) from error
+        raise DialError(f"could not reach {where}: {reason_of(error)}") from error
 
 
 async def _dial(

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from sage_ws.aio import opening
 from sage_ws.aio.link import UNLIMITED
-from sage_ws.aio.refused import RefusedAnswer
+from sage_ws.aio.refused import RefusedAnswer, reason_of
 from sage_ws.errors import DialError, peer_text
 from sage_ws.options import split_proxy
 
@@ -69,9 +69,7 @@ class Proxy:
             await self._connect_by_http(uri, protocol, tls)
 
     def _unreachable(self, error: OSError) -> DialError:
-        return DialError(
-            f"could not reach the proxy {self}: {error.strerror or str(error) or type(error).__name__}"
-        )
+        return DialError(f"could not reach the proxy {self}: {reason_of(error)}")
 
     # ── HTTP ──────────────────────────────────────────────────────────────────────────
     async def _connect_by_http(

@@ -1,10 +1,19 @@
-"""An answer that a dial ends with, a server's or a proxy's, while its body comes in."""
+"""What a dial ends with: the system's word, or an answer, a server's or a proxy's, as its body comes in."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sage_ws.aio.opening import answer_text, content_length
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system made no connection."""
+    said = error.strerror or str(error) or type(error).__name__
+    if error.errno and said.startswith("Connect call failed"):  # asyncio's text has the address alone
+        return os.strerror(error.errno)
+    return said
 
 
 class RefusedAnswer:
