@@ -13,7 +13,7 @@ The context of a trace travels in the message's ``metadata``, in the entries ``t
 tells follows OpenTelemetry's semantic conventions for RPC and messaging; payloads, signatures, DIDs and other
 metadata stand in none.
 
-Needs opentelemetry-api: ``pip install sage-ws[otel]``. Without an SDK that is set up nothing is recorded.
+Needs opentelemetry-api: ``pip install 'sage-ws[otel]'``. Without an SDK that is set up nothing is recorded.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _load(entry: EntryPoint) -> TransportFactory:
     if entry.module in _EXTRAS and not _is_importable(_library(entry)):
         library, extra = _EXTRAS[entry.module]
         raise ImportError(
-            f"scheme {entry.name!r} needs {library}: pip install sage-ws[{extra}]", name=library
+            f"scheme {entry.name!r} needs {library}: pip install 'sage-ws[{extra}]'", name=library
         )
     try:
         return cast("TransportFactory", entry.load())

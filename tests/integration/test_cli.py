@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -131,7 +132,14 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "m:h", "--workers", "0"], "'0' is not a whole number from 1 on"),
         (["serve", "m:h", "--path", "ws"], "'ws' does not start with a slash"),
         (["serve", "m:h", "--keyfile", "own.key"], "--keyfile needs --certfile"),
-        (["serve", "cli_handlers"], "handler must be MODULE:HANDLER, not 'cli_handlers'"),
+        (
+            ["serve", "cli_handlers"],
+            "handler must be MODULE:HANDLER, such as agents:answer, not 'cli_handlers'",
+        ),
+        (
+            ["serve", "cli_handlers.py:shout"],
+            "must name a module, as import does, such as agents, not 'cli_handlers.py'",
+        ),
         (["serve", "no_such_module:x"], "no module named 'no_such_module', neither here nor installed"),
         (["serve", "cli_handlers.deeper:x"], "no module named 'cli_handlers.deeper'"),
         (["serve", "cli_handlers:nobody"], "module cli_handlers has no nobody"),
@@ -436,6 +444,18 @@ def test_serve_with_a_certificate_speaks_tls(ports: Ports, tmp_path: Path) -> No
 def test_a_certificate_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "cli_handlers:upper", "--port", "0", "--certfile", "own.pem"]) == 1
     assert "cannot load own.pem: [Errno 2] No such file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_host_that_nobody_knows_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(*arguments: Any, **options: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("sage_ws.cli.serve.run_server", unknown)
+    assert main(["serve", "cli_handlers:upper", "--host", "no.example"]) == 1
+    assert capsys.readouterr().err == "sage-ws: cannot listen at no.example: Name or service not known\n"
 
 
 @pytest.mark.usefixtures("handlers")

@@ -71,7 +71,7 @@ def test_the_demo_without_aiohttp(
     monkeypatch.setattr(importlib.util, "find_spec", lambda one: None if one == "aiohttp" else find_spec(one))
     assert command.run(20) == 0
     out = capsys.readouterr().out
-    assert "HTTP skipped: it needs aiohttp, pip install sage-ws[http]\n" in out
+    assert "HTTP skipped: it needs aiohttp, pip install 'sage-ws[http]'\n" in out
     assert re.search(r"^messages\s+20$", out, re.MULTILINE)
 
 
@@ -80,7 +80,7 @@ def test_the_demo_without_cryptography(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda one: None)
     assert command.run() == 1
-    assert capsys.readouterr() == ("", "sage-ws: the demo needs cryptography: pip install sage-ws[demo]\n")
+    assert capsys.readouterr() == ("", "sage-ws: the demo needs cryptography: pip install 'sage-ws[demo]'\n")
 
 
 def test_a_failed_check_is_exit_1_and_says_why(

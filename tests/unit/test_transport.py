@@ -137,7 +137,7 @@ def test_http_without_its_extra_is_not_listed_and_says_what_to_install(
 ) -> None:
     without_library(monkeypatch, "aiohttp")
     assert not {"http", "https"} & schemes()
-    with pytest.raises(ImportError, match=r"'http' needs aiohttp: pip install sage-ws\[http\]") as caught:
+    with pytest.raises(ImportError, match=r"'http' needs aiohttp: pip install 'sage-ws\[http\]'") as caught:
         select_by_url("http://host")
     assert caught.value.name == "aiohttp"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import socket
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -68,16 +69,19 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if arguments.metrics_port is not None:
             stack.enter_context(_measured(arguments, options))
-        run_server(
-            handler,
-            arguments.host,
-            arguments.port,
-            path=arguments.path,
-            workers=arguments.workers,
-            certfile=arguments.certfile,
-            keyfile=arguments.keyfile,
-            **options,
-        )
+        try:
+            run_server(
+                handler,
+                arguments.host,
+                arguments.port,
+                path=arguments.path,
+                workers=arguments.workers,
+                certfile=arguments.certfile,
+                keyfile=arguments.keyfile,
+                **options,
+            )
+        except socket.gaierror as error:  # which does not say whom it asked for
+            raise OSError(f"cannot listen at {arguments.host}: {error.strerror}") from error
     return 0
 
 
@@ -111,7 +115,9 @@ def _find(name: str) -> Any:
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
-        raise UsageError(f"handler must be MODULE:HANDLER, not {name!r}")
+        raise UsageError(f"handler must be MODULE:HANDLER, such as agents:answer, not {name!r}")
+    if module_name.endswith(".py") or "/" in module_name:
+        raise UsageError(f"handler must name a module, as import does, such as agents, not {module_name!r}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

@@ -33,7 +33,7 @@ def run(messages: int = MESSAGES) -> int:
         OSError: a child failed, or something hung.
     """
     if importlib.util.find_spec("cryptography") is None:
-        sys.stderr.write("sage-ws: the demo needs cryptography: pip install sage-ws[demo]\n")
+        sys.stderr.write("sage-ws: the demo needs cryptography: pip install 'sage-ws[demo]'\n")
         return 1
     with screen_for(sys.stdout) as screen:
         reports = asyncio.run(_bounded(messages, screen))
@@ -56,7 +56,7 @@ async def _talk(messages: int, screen: Screen) -> list[Report]:
     """Bring agents and clients together; returns the last report of each transport."""
     over_http = importlib.util.find_spec("aiohttp") is not None
     if not over_http:
-        screen.note("HTTP skipped: it needs aiohttp, pip install sage-ws[http]")
+        screen.note("HTTP skipped: it needs aiohttp, pip install 'sage-ws[http]'")
     reports: dict[str, Report] = {}
     async with (
         child("agents'", "sage_ws.demo.agents") as agents,

@@ -7,7 +7,7 @@
         metrics.watch(server)
         prometheus_client.start_http_server(9464, "127.0.0.1")
 
-Needs prometheus_client: ``pip install sage-ws[prometheus]``. docs/how-to/metrics.md lists what there is.
+Needs prometheus_client: ``pip install 'sage-ws[prometheus]'``. docs/how-to/metrics.md lists what there is.
 """
 
 from __future__ import annotations

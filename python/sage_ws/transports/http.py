@@ -8,7 +8,7 @@ handlers as a WebSocket ``Server`` does::
 
     aiohttp.web.run_app(http_app(handler), port=8080)
 
-Needs aiohttp: ``pip install sage-ws[http]``.
+Needs aiohttp: ``pip install 'sage-ws[http]'``.
 """
 
 from __future__ import annotations
