@@ -41,7 +41,10 @@ class Certificate:
                 context.load_cert_chain(certfile, keyfile, password=_refuse)
         except OSError as error:  # which names no file by itself
             shown = certfile if keyfile is None else f"{certfile} and {keyfile}"
-            raise OSError(f"cannot load {shown}: {error}") from error
+            why: object = error
+            if isinstance(error, ssl.SSLError) and "PEM" in str(error):  # OpenSSL says no more than that
+                why = "a certificate in PEM and its private key must stand there"
+            raise OSError(f"cannot load {shown}: {why}") from error
 
     def reload(self) -> bool:
         """Load it again, for further connections; False, and logged, where the old one stays."""

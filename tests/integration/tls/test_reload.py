@@ -225,6 +225,13 @@ class TestFiles:
         with pytest.raises(OSError, match=r"^cannot load own.pem and own.key: \[Errno 2\]"):
             run(echo, port=0, certfile="own.pem", keyfile="own.key", workers=workers)
 
+    @pytest.mark.parametrize(("certfile", "keyfile"), [("own.pem", None), ("own.key", "own.key")])
+    def test_a_file_without_the_one_or_the_other(
+        self, files: Files, certfile: str, keyfile: str | None
+    ) -> None:
+        with pytest.raises(OSError, match=r"a certificate in PEM and its private key must stand there$"):
+            run(echo, port=0, certfile=certfile, keyfile=keyfile)
+
     def test_an_encrypted_key_is_refused_and_nobody_is_asked(self, files: Files) -> None:
         key = load_pem_private_key(files.key.read_bytes(), None)
         encryption = BestAvailableEncryption(b"secret")
