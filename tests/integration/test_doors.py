@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
+from tests.integration.endings import aborts, breaks_a_rule, hangs_up, is_closed, says_goodbye
 
 from sage_ws import Client, DialError, RefusedError, SecureMessage, Server, connect, serve
 from sage_ws.aio.accepting import ServerOpening
@@ -322,31 +323,6 @@ class TestWhatIsKept:
 
 
 # ── max_connections ───────────────────────────────────────────────────────────────────
-async def says_goodbye(peer: Any, server: Server) -> None:
-    peer.close_frame()
-    await peer.read_close()
-
-
-async def hangs_up(peer: Any, server: Server) -> None:
-    peer.writer.close()
-
-
-async def aborts(peer: Any, server: Server) -> None:
-    peer.abort()
-
-
-async def breaks_a_rule(peer: Any, server: Server) -> None:
-    peer.write(b"\x81\x00")  # not masked
-    await peer.read_close()
-    peer.writer.close()
-
-
-async def is_closed(peer: Any, server: Server) -> None:
-    closing = [asyncio.create_task(one.close()) for one in server.connections]
-    await peer.until_closed()
-    await asyncio.gather(*closing)
-
-
 class TestMaxConnections:
     @pytest.mark.parametrize("end", [says_goodbye, hangs_up, aborts, breaks_a_rule, is_closed])
     async def test_its_place_is_free_however_a_connection_ends(

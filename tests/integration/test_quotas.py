@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.endings import aborts, breaks_a_rule, hangs_up, is_closed, says_goodbye
 
 from sage_ws import Client, DialError, RefusedError, SecureMessage, Server, connect, serve
 
@@ -47,31 +48,6 @@ def status(http_status: Any, opening_request: Any) -> Callable[..., Awaitable[in
 
 
 # ── how connections end ───────────────────────────────────────────────────────────────
-async def says_goodbye(peer: Any, server: Server) -> None:
-    peer.close_frame()
-    await peer.read_close()
-
-
-async def hangs_up(peer: Any, server: Server) -> None:
-    peer.writer.close()
-
-
-async def aborts(peer: Any, server: Server) -> None:
-    peer.abort()
-
-
-async def breaks_a_rule(peer: Any, server: Server) -> None:
-    peer.write(b"\x81\x00")  # not masked
-    await peer.read_close()
-    peer.writer.close()
-
-
-async def is_closed(peer: Any, server: Server) -> None:
-    closing = [asyncio.create_task(one.close()) for one in server.connections]
-    await peer.until_closed()
-    await asyncio.gather(*closing)
-
-
 async def is_lost_to_its_server(peer: Any, server: Server) -> None:
     """Its ping is not answered."""
     await peer.until_closed()
