@@ -10,9 +10,10 @@ import base64
 import hashlib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self
 
 import pytest
+from tests.integration.held import Held
 
 from sage_ws import (
     Call,
@@ -52,6 +53,46 @@ async def shout(message: SecureMessage) -> bytes:
 
 async def echo(message: SecureMessage) -> bytes:
     return message.payload
+
+
+async def brief(message: SecureMessage) -> bytes:
+    await asyncio.sleep(0.001)
+    return message.payload
+
+
+class Load:
+    """Eight callers, one call after the other each, until the block is left.
+
+    Attributes:
+        over: no further call is made.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._tasks = asyncio.TaskGroup()
+        self._answered = 0
+        self.over = False
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        for _ in range(8):
+            self._tasks.create_task(self._ask())
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.over = True
+        await self._tasks.__aexit__(*raised)
+
+    async def more(self, count: int) -> None:
+        """Wait for so many further answers."""
+        enough = self._answered + count
+        while self._answered < enough:  # noqa: ASYNC110 - the load sets the pace
+            await asyncio.sleep(0.001)
+
+    async def _ask(self) -> None:
+        while not self.over:
+            assert (await self._client.send(message(b"hello"), timeout=20)).data == b"hello"
+            self._answered += 1
 
 
 class Endless:
@@ -519,24 +560,18 @@ class TestGoingAway:
             await client.close()
 
     async def test_one_without_reconnect_ends(self) -> None:
-        started, go_on = asyncio.Event(), asyncio.Event()
-
-        async def slow(message: SecureMessage) -> bytes:
-            started.set()
-            await go_on.wait()
-            return b"done"
-
+        slow = Held()
         async with serve(slow) as server:
             client = await connect(url(server), reconnect=False)
             call = asyncio.create_task(client.send(message()))
-            await started.wait()
+            await slow.started.wait()
             draining = asyncio.create_task(server.drain())
             async with asyncio.timeout(20):
                 while client.is_connected:  # noqa: ASYNC110 - it is told by a frame
                     await asyncio.sleep(0.001)
                 with pytest.raises(ClosedError, match="the client is closed"):
                     await client.send(message())
-                go_on.set()
+                slow.go_on.set()
                 assert (await call).data == b"done"
                 await client.wait_closed()
                 await draining
@@ -559,50 +594,26 @@ class TestGoingAway:
             await server.start(sock=own)
             return server
 
-        async def brief(message: SecureMessage) -> bytes:
-            await asyncio.sleep(0.001)
-            return message.payload
-
-        answered = 0
-        over = False
-
-        async def ask(client: Client) -> None:
-            nonlocal answered
-            while not over:
-                assert (await client.send(message(b"hello"), timeout=20)).data == b"hello"
-                answered += 1
-
         one = await start()
         async with connect(f"ws://127.0.0.1:{port}/", backoff=lambda attempt: 0.01) as client:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(8):
-                    tasks.create_task(ask(client))
+            async with Load(client) as load:
                 for _ in range(2):
-                    enough = answered + 50
-                    while answered < enough:  # noqa: ASYNC110 - the load sets the pace
-                        await asyncio.sleep(0.001)
+                    await load.more(50)
                     other = await start()
                     async with asyncio.timeout(20):
                         await one.drain()
                     one = other
-                over = True
             assert (client.stats()["failed"], client.stats()["lost"]) == (0, 0)
             assert client.stats()["reconnects"] == 2
         await one.close()
         held.close()
 
     async def test_while_no_other_is_to_be_had_calls_go_on_by_the_old_one(self) -> None:
-        started, go_on = asyncio.Event(), asyncio.Event()
-
-        async def slow(message: SecureMessage) -> bytes:
-            started.set()
-            await go_on.wait()
-            return b"done"
-
+        slow = Held()
         async with serve(slow) as server:
             client = await connect(url(server), backoff=lambda attempt: 0.01 if attempt == 0 else 60.0)
             call = asyncio.create_task(client.send(message()))
-            await started.wait()
+            await slow.started.wait()
             draining = asyncio.create_task(server.drain())
             async with asyncio.timeout(20):
                 while client.stats()["dials"] < 2:  # noqa: ASYNC110 - it is refused with 503
@@ -610,42 +621,22 @@ class TestGoingAway:
                 late = asyncio.create_task(client.send(message(b"late")))  # by the old connection
                 while server.stats()["received"] < 2:  # noqa: ASYNC110 - read by the draining server
                     await asyncio.sleep(0.001)
-            go_on.set()
+            slow.go_on.set()
             assert [one.data for one in await asyncio.gather(call, late)] == [b"done"] * 2
             await client.close()
             await asyncio.wait_for(draining, 20)
 
     async def test_a_server_that_is_alone_ends_under_load_and_calls_wait_for_the_next(self) -> None:
-        async def brief(message: SecureMessage) -> bytes:
-            await asyncio.sleep(0.001)
-            return message.payload
-
-        answered = 0
-        over = False
-
-        async def ask(client: Client) -> None:
-            nonlocal answered
-            while not over:
-                assert (await client.send(message(b"hello"), timeout=20)).data == b"hello"
-                answered += 1
-
-        async def more(count: int) -> None:
-            enough = answered + count
-            while answered < enough:  # noqa: ASYNC110 - the load sets the pace
-                await asyncio.sleep(0.001)
-
         server = Server(brief)
         await server.start()
         port = server.port
         async with connect(url(server), backoff=lambda attempt: 0.02) as client:
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(8):
-                    tasks.create_task(ask(client))
-                await more(50)
+            async with Load(client) as load:
+                await load.more(50)
                 async with asyncio.timeout(20):  # of the 30 s that a drain may take
                     await server.drain()
                 async with serve(brief, port=port):
-                    await more(50)
-                    over = True
+                    await load.more(50)
+                    load.over = True
                     await client.drain()
             assert (client.stats()["failed"], client.stats()["lost"]) == (0, 0)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.integration.held import Held
 
 from sage_ws import (
     Call,
@@ -363,23 +364,17 @@ class TestGoingAway:
             await client.close()
 
     async def test_and_with_the_last_request_that_it_serves(self) -> None:
-        started, go_on = asyncio.Event(), asyncio.Event()
-
-        async def handler(message: SecureMessage) -> bytes:
-            started.set()
-            await go_on.wait()
-            return b"done"
-
+        handler = Held()
         async with serve(lambda message: b"") as server:
             client = await connect(url(server), handler=handler, backoff=lambda attempt: 0.001)
             (link,) = server._links
             call = asyncio.create_task(link.send(message()))
-            await started.wait()
+            await handler.started.wait()
             link.leave()
             async with asyncio.timeout(20):
                 while not client.stats()["reconnects"]:  # noqa: ASYNC110 - it is told by a frame
                     await asyncio.sleep(0.001)
-                go_on.set()
+                handler.go_on.set()
                 assert (await call).data == b"done"
                 await link.wait_closed()
             await client.close()
