@@ -55,7 +55,7 @@ def check(right_id: bool, right_bytes: bool) -> None:
 
 # ── by hand, as a user of json and base64 writes it ─────────────────────────────────────
 def request(message_id: str, payload: bytes) -> dict[str, Any]:
-    """A message in SAGE's JSON form (WIRE.md, "Messages"), to be dumped."""
+    """A message in SAGE's JSON form (docs/reference/wire.md, "Messages"), to be dumped."""
     return {
         "id": message_id,
         "context_id": CONTEXT_ID,

@@ -69,7 +69,7 @@ class SageError(Exception):
 
 
 class DecodeError(SageError, ValueError):
-    """Bytes that are not the message they should be (WIRE.md, the JSON tables).
+    """Bytes that are not the message they should be (docs/reference/wire.md, "JSON").
 
     Attributes:
         field: the key whose value was wrong, ``None`` when the message as a whole was.

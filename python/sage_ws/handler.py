@@ -143,7 +143,7 @@ def takes_call(handler: Callable[..., Any]) -> bool:
 
 
 def validate(message_id: str, did: str, payload: bytes) -> str | None:
-    """The validation text that answers a request, or None for a sound one (WIRE.md, "Messages").
+    """The validation text that answers a request, or None for a sound one (wire.md, "Messages").
 
     The core applies the same rules to what comes by WebSocket; this is for the other transports.
     """

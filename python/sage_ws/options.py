@@ -57,7 +57,7 @@ Network: TypeAlias = IPv4Network | IPv6Network
 class Dedupe(Protocol):
     """The interface of a store that lets a server run a message at most once: ``ServerOptions.dedupe``.
 
-    A key is 32 bytes: a digest of whose message it is and of its id (API.md, "dedupe go by identity").
+    A key is 32 bytes: a digest of whose message it is and of its id (docs/how-to/at-most-once.md).
     `DedupeMemory` and `DedupeSQLite` are two; one of your own has these methods.
     """
 

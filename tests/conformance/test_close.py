@@ -10,7 +10,7 @@ from sage_ws._core.events import Closing, Pong
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
-# §7.4.1 and its registry, §7.4.2. 1014 is registered, but the reference refuses it (WIRE.md, "Frames").
+# §7.4.1 and its registry, §7.4.2. 1014 is registered, but the reference refuses it (talking-to-go.md).
 SOUND = (*range(1000, 1004), *range(1007, 1014), *range(3000, 5000))
 SOUND_ENDS = (
     1000,

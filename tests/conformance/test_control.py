@@ -91,7 +91,7 @@ def test_5_5_3_a_pong_is_not_answered_by_a_pong(endpoint: Any) -> None:
     )
 
 
-# ── pongs that the socket refuses (RELIABILITY.md, "ping flood") ──────────────────────
+# ── pongs that the socket refuses (docs/reliability.md, "Ping flood") ─────────────────
 def blocked(connection: Any) -> None:
     connection.set_blocked(True)
 

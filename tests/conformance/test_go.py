@@ -1,4 +1,4 @@
-"""What the reference writes, and what it makes of what it gets: `frames.json`, as WIRE.md binds it.
+"""What the reference writes, and what it makes of what it gets: `frames.json`, as wire.md binds it.
 
 Messages: ours reads Go's very bytes, in every chunking, and writes the same JSON in one frame. Controls:
 ours are the same but for the masking key. Replies and opening handshakes: ours in Go's place. Where Go is
@@ -180,7 +180,7 @@ STRICTER_REPLIES = {
     "length-not-minimal-64": (1002, "length not minimal"),
     "length-msb-set": (1002, "length with its top bit set"),
 }
-"""Where Go is laxer than the RFC (WIRE.md, "Frames"): our close code and reason."""
+"""Where Go is laxer than the RFC (docs/reference/wire.md, "Frames"): our close code and reason."""
 
 LIMITED_REPLIES = {"length-2-62", "length-sum-overflow"}
 """Go has no limit, waits for the rest or fails by its sum: ours refuses them by its limit, or waits too."""
@@ -235,7 +235,7 @@ STRICTER_CLIENT = {
 }
 STRICTER_SERVER = {
     "server/http-1.0",  # §4.2.1
-    "server/origin",  # RELIABILITY.md: another host's origin needs a list
+    "server/origin",  # docs/how-to/origins.md: another host's origin needs a list
 }
 
 

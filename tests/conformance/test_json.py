@@ -1,4 +1,4 @@
-"""JSON under attack: one clear answer each, the connection as WIRE.md says, and memory by the message's size.
+"""JSON under attack: one clear answer each, the connection as wire.md says, and memory by the message's size.
 
 The attacks run in a process of their own for each role, one after the other, so that the peak of each can be
 told from the others' garbage. None asserts a time: what is not linear would not end within the test's.

@@ -1,6 +1,6 @@
 """The rules that need a socket: who closes it, what arrives before it closes, and `echo.py` as suites run it.
 
-RFC 6455 §4, §5.5.2, §7.1; RELIABILITY.md on ping floods and protocol violations.
+RFC 6455 §4, §5.5.2, §7.1; docs/reliability.md on ping floods and protocol violations.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Raw peers: sockets that speak frames written by hand, so that they can be slow, silent, or lie.
 
-Nothing of sage_ws is used here: what these say is RFC 6455 and WIRE.md, read a second time.
+Nothing of sage_ws is used here: what these say is RFC 6455 and docs/reference/wire.md, read a second time.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Pong(NamedTuple):
 
 
 class Undecodable(NamedTuple):
-    """A message that broke WIRE.md's rules and belongs to no call; the connection goes on.
+    """A message that broke docs/reference/wire.md's rules and belongs to no call; the connection goes on.
 
     On the server it was answered already, with the error's text and an empty message id.
 

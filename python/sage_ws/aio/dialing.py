@@ -46,7 +46,7 @@ _OF_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA")
 """Words of the alerts by which a server refuses our certificate, or that we have none."""
 
 CANNOT_HEAL = frozenset({400, 401, 403, 404, 405, 407, 410, 426, 451})
-"""Statuses that a later dial would get again: they are raised at once, always (API.md, "Dialling")."""
+"""Statuses that a later dial would get again: they are raised at once, always (docs/how-to/errors.md)."""
 
 
 class Address:

@@ -555,7 +555,7 @@ class Link(asyncio.Protocol):
         return now + interval
 
     def _watch_keepalive(self, now: float) -> float:
-        # Go peers put a deadline on each message that they read, and pings do not extend it (WIRE.md).
+        # Go peers put a deadline on each message that they read, and pings do not extend it (wire.md).
         interval = self._settings.keepalive_interval
         if interval is None:
             return inf

@@ -1,8 +1,8 @@
 """The opening handshake's rules, both sides, without a socket: heads in, heads out (RFC 6455 §4).
 
 A head is cut out of the stream at CRLFCRLF and classified before anything parses it, so that an
-endless or hostile one is refused in linear time with the status that names its fault (WIRE.md, "Frames").
-What is inside a sound head is judged by `websockets`' sans-I/O protocols.
+endless or hostile one is refused in linear time with the status that names its fault (wire.md,
+"Opening handshake"). What is inside a sound head is judged by `websockets`' sans-I/O protocols.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SUBPROTOCOLS: Final[Mapping[str, Sequence[str]]] = {
     "json": ("sage.1.json",),
     "plain": (),
 }
-"""What ``encoding`` has a client offer, the best first, and a server choose (WIRE.md, "Subprotocols")."""
+"""What ``encoding`` has a client offer, best first, and a server choose (wire.md, "The extended wire")."""
 
 PLAIN: Final = "sage.0.json"
 """Offered before the others, and chosen by none of ours: plain SAGE JSON. Some servers, `ws` of Node among

@@ -117,7 +117,7 @@ class ServerLink(Answering):
 
         Raises:
             ClosedError: the connection has ended.
-            NotSentError: the peer speaks plain SAGE, where only the client asks (WIRE.md, "Subprotocols").
+            NotSentError: the peer speaks plain SAGE, where only the client asks (see wire.md).
             MaybeDeliveredError, DecodeError: see `Client.send`.
         """
         check_timeout(timeout)

@@ -1,4 +1,4 @@
-"""SAGE over HTTP, both ends: one ``POST {base}/messages`` per message (WIRE.md, "HTTP").
+"""SAGE over HTTP, both ends: one ``POST {base}/messages`` per message (docs/reference/wire.md, "HTTP").
 
 The client end is a ``MessageTransport``, the server end an aiohttp application that calls the same
 handlers as a WebSocket ``Server`` does::

@@ -1,7 +1,7 @@
 """The ``X-SAGE-*`` headers that accompany a message over HTTP: written here, and held against the body.
 
 They are for proxies and logs. Nothing signs them, so the body alone is what a message says; SAGE's Go
-server lets them override it, and ours refuses a request in which the two disagree (WIRE.md, "HTTP").
+server lets them override it, and ours refuses a request in which the two disagree (wire.md, "HTTP").
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 //! Base64 (RFC 4648 §4), as Go's `encoding/base64` reads it: the standard alphabet, padded; CR and LF anywhere
-//! are ignored, the padding's inside included; trailing bits need not be zero (WIRE.md).
+//! are ignored, the padding's inside included; trailing bits need not be zero (docs/reference/wire.md).
 //!
 //! What our own and every other usual encoder writes goes through the vectorised body; the rest of what Go accepts,
 //! and everything that it refuses, through the plain one below, which knows where and why.

@@ -17,7 +17,8 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
 
     /// The code, if it is one that an endpoint may send: 1000-1003, 1007-1013 (§7.4.1 and its registry) or
-    /// 3000-4999 (§7.4.2). 1014 is registered too, but the reference refuses it (WIRE.md), and an echo would send it.
+    /// 3000-4999 (§7.4.2). 1014 is registered too, but the reference refuses it (docs/how-to/talking-to-go.md), and an
+    /// echo would send it.
     #[must_use]
     pub const fn new(code: u16) -> Option<Self> {
         match code {

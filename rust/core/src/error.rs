@@ -44,7 +44,7 @@ pub enum Violation {
     TooBig(usize),
     /// Pings faster than we can answer them.
     TooManyPings,
-    /// A peer that does not speak SAGE (WIRE.md).
+    /// A peer that does not speak SAGE (docs/reference/wire.md).
     ThreeUndecodable,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// A key of a request or a response, as WIRE.md's tables have it.
+/// A key of a request or a response, as docs/reference/wire.md's tables have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // the name says it
 pub enum Field {

@@ -1,4 +1,4 @@
-//! JSON strings, written as Go's `encoding/json` writes them (WIRE.md) and read as RFC 8259 §7 says.
+//! JSON strings, written as Go's `encoding/json` writes them (wire.md) and read as RFC 8259 §7 says.
 
 use crate::word::{self, below, equal, with_bits};
 

@@ -68,7 +68,7 @@ pub(crate) fn base64(text: &[u8]) -> Result<Vec<u8>, Option<usize>> {
     Ok(bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | bit)).collect())
 }
 
-/// A JSON string as Go writes it, by WIRE.md's rules.
+/// A JSON string as Go writes it, by docs/reference/wire.md's rules.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::from('"');
     for character in text.chars() {

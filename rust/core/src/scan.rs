@@ -9,7 +9,7 @@ use crate::error::{DecodeError, Kind};
 use crate::escape;
 use crate::word::{self, below, equal};
 
-/// How deep a message may nest, its own object counted as 1 (WIRE.md).
+/// How deep a message may nest, its own object counted as 1 (docs/reference/wire.md).
 pub const DEPTH_LIMIT: u32 = 128;
 
 /// A value that a field may have.

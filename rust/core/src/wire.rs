@@ -1,4 +1,4 @@
-//! Requests and responses as JSON: the two tables of WIRE.md. Go's reader is the law, but for what WIRE.md lists:
+//! Requests and responses as JSON: the two tables of wire.md. Go's reader is the law, but for what that page lists:
 //! nesting deeper than 128, arrays of numbers for bytes, and anything behind the value are refused.
 //!
 //! One pass over the text, one match per key. Strings stay slices of the text unless they hold escapes; bytes are
@@ -19,7 +19,7 @@ pub use crate::base64::MakeBytes;
 
 /// Client to server. Bytes that are absent, `null` or empty are `None`.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)] // WIRE.md's table is the documentation
+#[allow(missing_docs)] // docs/reference/wire.md's table is the documentation
 pub struct Request<'a, B> {
     pub id: Cow<'a, str>,
     pub context_id: Cow<'a, str>,
@@ -37,7 +37,7 @@ pub struct Request<'a, B> {
 
 /// Server to client.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)] // WIRE.md's table is the documentation
+#[allow(missing_docs)] // docs/reference/wire.md's table is the documentation
 pub struct Response<'a, B> {
     pub success: bool,
     pub message_id: Cow<'a, str>,

@@ -1,5 +1,5 @@
 //! What Go's `encoding/json` writes and reads (tests/vectors, whose README says how they were made): every case,
-//! byte for byte and value for value, but for those that WIRE.md decides otherwise.
+//! byte for byte and value for value, but for those that docs/reference/wire.md decides otherwise.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! A second opinion on a message: `serde_json` finds the values, and WIRE.md's table says what they mean.
+//! A second opinion on a message: `serde_json` finds the values, and wire.md's table says what they mean.
 //!
 //! `serde_json` differs from the table in three points. A surrogate without its other half is an error there and
 //! U+FFFD here: it is written so beforehand. How deep a value nests it does not mind when it only skips it: the

@@ -12,7 +12,7 @@ pub fn mask(bytes: &[u8], key: [u8; 4], offset: usize) -> Vec<u8> {
     masked
 }
 
-/// RFC 4648 §4 as WIRE.md has it: CR and LF ignored, trailing bits of any value. `Err(Some(offset))` is a byte that
+/// RFC 4648 §4 as wire.md has it: CR and LF ignored, trailing bits of any value. `Err(Some(offset))` is a byte that
 /// does not belong there at all, `Err(None)` a wrong length or padding.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! A response is what `serde_json` and WIRE.md's table make of it, and what is written of it is read as the same.
+//! A response is what `serde_json` and wire.md's table make of it, and what is written of it is read as the same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

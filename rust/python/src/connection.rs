@@ -214,7 +214,7 @@ impl Connection {
         self.core.buffered()
     }
 
-    /// Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+    /// Send what a Go peer takes for traffic and answers or ignores (wire.md, "Who is still there").
     ///
     /// An extended connection needs none, and writes nothing.
     ///

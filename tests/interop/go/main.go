@@ -1,4 +1,4 @@
-// Command sagepeer is a stock SAGE peer on gorilla/websocket, as WIRE.md describes one: a server that handles
+// Command sagepeer is a stock SAGE peer on gorilla/websocket, as wire.md describes one: a server that handles
 // one message at a time, or a client that holds one mutex for its writes and its pending calls.
 //
 //	sagepeer server [-read-deadline 60s] [-write-deadline 30s] [-compress]

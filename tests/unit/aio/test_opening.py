@@ -1,4 +1,4 @@
-"""The server's side of the opening handshake without a socket: tables of heads (RFC 6455 §4.2, WIRE.md)."""
+"""The server's side of the opening handshake without a socket: tables of heads (RFC 6455 §4.2, wire.md)."""
 
 from __future__ import annotations
 

@@ -385,7 +385,7 @@ def test_reads_the_control_frames_that_go_writes(case: dict[str, Any]) -> None:
 
 
 LAXER_GO = {
-    # Go takes these, or waits for more; the RFC, WIRE.md and our limit do not.
+    # Go takes these, or waits for more; the RFC, docs/reference/wire.md and our limit do not.
     "text-invalid-utf8": 1007,
     "close-1-byte": 1002,
     "close-reason-invalid-utf8": 1007,

@@ -1,4 +1,4 @@
-"""Base64 as Go reads and writes it (WIRE.md, the JSON table): padded standard alphabet, CR and LF ignored."""
+"""Base64 as Go reads and writes it (wire.md, "Base64"): padded standard alphabet, CR and LF ignored."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ class Failure(Exception):
 def is_valid_code(code: int) -> bool:
     """Whether a close frame may carry this code (RFC 6455 §7.4, and 1012 and 1013 of IANA's registry).
 
-    1014 is registered too, but the reference refuses it: to take it would be to echo it (WIRE.md, "Frames").
+    1014 is registered too, but the reference refuses it (docs/how-to/talking-to-go.md): to take it would be
+    to echo it.
     """
     return 1000 <= code <= 1003 or 1007 <= code <= 1013 or 3000 <= code <= 4999
 

@@ -493,7 +493,7 @@ class Connection:
         return self._send_note(extended.GOAWAY, (extended.REASON, reason))
 
     def send_keepalive(self) -> int:
-        """Send what a Go peer takes for traffic and answers or ignores (WIRE.md, "Frames").
+        """Send what a Go peer takes for traffic and answers or ignores (wire.md, "Who is still there").
 
         An extended connection needs none, and writes nothing.
 

@@ -1,4 +1,4 @@
-"""SecureMessage and Response: what users make and get (the tables of WIRE.md).
+"""SecureMessage and Response: what users make and get (the tables of docs/reference/wire.md).
 
 Both are frozen, comparable, hashable and picklable, and their repr shows no payload. What the wire brought is
 known to have the right types, so values are made in two ways: the constructor checks, `received_message` and

@@ -1,6 +1,6 @@
-"""A message's JSON to its fields and back (WIRE.md, "Messages" and "JSON, as Go reads and writes it").
+"""A message's JSON to its fields and back (docs/reference/wire.md, "Messages" and "JSON").
 
-Go's reader is the law, but for what WIRE.md refuses on purpose: keys match after simple case folding, the
+Go's reader is the law, but for what wire.md refuses on purpose: keys match after simple case folding, the
 last duplicate wins and `metadata` merges, `null` leaves a string or bool alone and empties bytes and
 `metadata`, a lone surrogate becomes U+FFFD. A wrong type or bad base64 is an error only in a text that is
 sound JSON.

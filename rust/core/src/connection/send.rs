@@ -78,7 +78,7 @@ impl<W, R: Random> Connection<W, R> {
         Ok(())
     }
 
-    /// Queues a sign of life that a stock SAGE peer counts as one (WIRE.md): towards a server a request that it
+    /// Queues a sign of life that a stock SAGE peer counts as one (wire.md): towards a server a request that it
     /// refuses, with the DID of the last message, and nothing before the first; towards a client an answer to
     /// nothing. Writes nothing when the connection is closing, or is extended: no such peer is there.
     pub fn send_keepalive(&mut self) {
