@@ -133,6 +133,10 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "m:h", "--path", "ws"], "'ws' does not start with a slash"),
         (["serve", "m:h", "--keyfile", "own.key"], "--keyfile needs --certfile"),
         (
+            ["serve", "m:h", "--trusted-proxy", "nginx"],
+            "'nginx' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
             ["serve", "cli_handlers"],
             "handler must be MODULE:HANDLER, such as agents:answer, not 'cli_handlers'",
         ),
@@ -421,6 +425,32 @@ def test_serve_hands_its_options_on(ports: Ports) -> None:
     options = ["--path", "/in", "--max-connections-per-address", "1", "--no-health"]
     assert serve_and(talk, ports, "cli_handlers:upper", *options) == 0
     assert seen == [b"HI", 404, 404, 429]
+
+
+@pytest.mark.usefixtures("handlers")
+def test_serve_believes_the_proxies_that_it_is_told_of(ports: Ports) -> None:
+    statuses: list[int | None] = []
+
+    async def two(port: int) -> None:
+        url = f"ws://127.0.0.1:{port}"
+        async with connect(url, headers={"X-Forwarded-For": "192.0.2.1"}):
+            for caller in ("192.0.2.2", "192.0.2.1"):
+                try:
+                    async with connect(url, headers={"X-Forwarded-For": caller}):
+                        statuses.append(101)
+                except sage_ws.DialError as error:
+                    statuses.append(error.status)
+
+    options = [
+        "--max-connections-per-address",
+        "1",
+        "--trusted-proxy",
+        "unix",
+        "--trusted-proxy",
+        "127.0.0.0/8",
+    ]
+    assert serve_and(lambda port: asyncio.run(two(port)), ports, "cli_handlers:upper", *options) == 0
+    assert statuses == [101, 429]
 
 
 @pytest.mark.usefixtures("handlers")

@@ -14,7 +14,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from sage_ws.aio.run import run as run_server
-from sage_ws.cli.usage import Commands, UsageError, count, path, port
+from sage_ws.cli.usage import Commands, UsageError, count, path, port, trusted_proxy
 from sage_ws.handler import takes_call
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--keyfile", metavar="FILE", help="its private key, unless that stands there too")
     parser.add_argument("--max-connections", type=count, metavar="N")
     parser.add_argument("--max-connections-per-address", type=count, metavar="N")
+    parser.add_argument(
+        "--trusted-proxy",
+        type=trusted_proxy,
+        metavar="ADDRESS",
+        action="append",
+        help="or network, whose X-Forwarded-For is believed; may be repeated",
+    )
     parser.add_argument("--max-message-size", type=count, metavar="BYTES")
     parser.add_argument("--no-health", action="store_true", help="no answer at /healthz")
     parser.add_argument(
@@ -62,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         options["max_connections"] = arguments.max_connections
     if arguments.max_connections_per_address is not None:
         options["max_connections_per_address"] = arguments.max_connections_per_address
+    if arguments.trusted_proxy is not None:
+        options["trusted_proxies"] = arguments.trusted_proxy
     if arguments.max_message_size is not None:
         options["max_message_size"] = arguments.max_message_size
     if arguments.no_health:

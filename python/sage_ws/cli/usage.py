@@ -6,6 +6,8 @@ import argparse
 import math
 from typing import TypeAlias
 
+from sage_ws.options import trusted_network
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -33,6 +35,15 @@ def port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
     return int(text)
+
+
+def trusted_proxy(text: str) -> str:
+    """An address or a network, or ``unix``."""
+    try:
+        trusted_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; nor is it 'unix'") from error
+    return text
 
 
 def path(text: str) -> str:
