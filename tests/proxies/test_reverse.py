@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -209,6 +210,44 @@ class TestReload:
             await self.answer(
                 kinds["haproxy"], start, (r"\A", "global\n    hard-stop-after 1s\n\n"), waits=False
             )
+
+
+async def test_two_agents_behind_nginx_are_restarted_in_turn(kinds: Mapping[str, Kind], start: Start) -> None:
+    """With calls in flight, and dials that meet the one that drains: none of them fails."""
+    running, go_on = 0, asyncio.Event()
+
+    async def held(received: SecureMessage) -> bytes:
+        nonlocal running
+        running += 1
+        await go_on.wait()
+        return received.payload
+
+    async with AsyncExitStack() as stack, asyncio.timeout(4 * PATIENCE):
+        agents = [await stack.enter_async_context(serve(held)) for _ in range(2)]
+        ports = [agent.port for agent in agents]
+        two_agents = kinds["nginx"]._replace(title="two-agents.conf")
+        proxy = await start(two_agents, ports[0], (r":8081 ", f":{ports[1]} "))
+        url = f"ws://127.0.0.1:{proxy.port}/ws"
+        clients = [
+            await stack.enter_async_context(connect(url, backoff=lambda attempt: 0.01)) for _ in range(4)
+        ]
+        for agent, port in zip(agents, ports, strict=True):
+            calls = [asyncio.create_task(client.send(message())) for client in clients]
+            while running < len(calls):  # noqa: ASYNC110  # as fast as the proxy is
+                await asyncio.sleep(0.001)
+            draining = asyncio.create_task(agent.drain())
+            for _ in range(4):  # nginx takes them in turn: each second one meets the agent that drains
+                async with connect(url):
+                    pass
+            assert agent.stats()["refused"] > 0
+            go_on.set()
+            assert [(await call).data for call in calls] == [b"hello"] * len(calls)
+            await draining
+            await stack.enter_async_context(serve(held, port=port))
+            running = 0
+            go_on.clear()
+        stats = [client.stats() for client in clients]
+        assert [(one["failed"], one["lost"]) for one in stats] == [(0, 0)] * len(clients)
 
 
 class TestWhoCalls:
