@@ -27,7 +27,7 @@ from sage_ws.options import ClientSettings, CommonSettings, ServerSettings
 DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*?\)(?: +# (.*))?$", re.MULTILINE)
-LANGUAGES = {"python", "sh", "text", "toml", "powershell", "nginx", "apache"}
+LANGUAGES = {"python", "sh", "text", "toml", "powershell", "nginx", "apache", "javascript"}
 SECONDS = 30
 
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
