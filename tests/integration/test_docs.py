@@ -177,6 +177,24 @@ def test_every_number_of_stats_stands() -> None:
         assert {name.strip("`") for cell in names[2:] for name in cell.split(", ")} == set(stats)
 
 
+def anchor_of(heading: str) -> str:
+    """As mkdocs and GitHub have it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    """Among the sources too: mkdocs says nothing of a link that climbs out of its folder."""
+    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", text):
+        target, _, anchor = link.partition("#")
+        there = (DOCS / page).parent / target if target else DOCS / page
+        assert there.is_file(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", there.read_text("utf-8"), re.MULTILINE)
+            assert anchor in map(anchor_of, headings), link
+
+
 # ── tests that a page names ─────────────────────────────────────────────────────────────
 NAMED_TEST = re.compile(r"`(tests/[\w/]+\.py)((?:::\w+)+)`")
 
