@@ -6,6 +6,7 @@ import ast
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -272,6 +273,18 @@ class TestWhoCalls:
         address = await self.address(kind, start, ["127.0.0.1"])
         # Client and proxy share an address here: what the client forged counts, where it is passed on.
         assert address == ("127.0.0.1" if kind.program == "caddy" else "192.0.2.1", 0)
+
+    async def test_over_a_unix_socket_nginx_is_trusted_as_such(
+        self, kinds: Mapping[str, Kind], start: Start, tmp_path: Path
+    ) -> None:
+        async def where(_: SecureMessage, call: Call) -> bytes:
+            return repr(call.connection.request.remote_address).encode()
+
+        name = str(tmp_path / "agent.sock")
+        async with serve(where, unix=name, trusted_proxies=["unix"]):
+            proxy = await start(kinds["nginx"], 8080, (r"proxy_pass .*;", f"proxy_pass http://unix:{name};"))
+            async with connect(f"ws://127.0.0.1:{proxy.port}/ws") as client:
+                assert (await client.send(message())).data == b"('127.0.0.1', 0)"
 
     @pytest.mark.parametrize(
         ("name", "change"),
