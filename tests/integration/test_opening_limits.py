@@ -53,7 +53,12 @@ PROXY = b"if a proxy stands between, it must pass the Upgrade and Connection hea
 # what is sent; the status, a header that must stand in the answer, and what its text says
 STATUSES: dict[str, tuple[bytes, int, bytes, bytes]] = {
     "as-it-should-be": (request(), 101, b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", b""),
-    "post": (request("POST /ws HTTP/1.1"), 405, b"Allow: GET", b"method POST is not GET"),
+    "post": (
+        request("POST /ws HTTP/1.1"),
+        405,
+        b"Allow: GET",
+        b"method POST is not GET: this is a WebSocket endpoint, for ws:// URLs",
+    ),
     "connect": (request("CONNECT a:443 HTTP/1.1"), 405, b"Allow: GET", b"method CONNECT is not GET"),
     "http-2-without-tls": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405, b"Allow: GET", b"method PRI"),
     "line-at-8-KiB": (request(f"GET /{long(LINE - 14)} HTTP/1.1"), 101, b"Upgrade: websocket", b""),

@@ -244,7 +244,8 @@ def _malformed(head: bytes) -> Refusal:
         return Refusal(400, f"malformed request line {_shown_line(line)}")
     method, _, version = matched.groups()
     if method != b"GET":
-        return Refusal(405, f"method {method.decode()} is not GET", {"Allow": "GET"})
+        shown = f"method {method.decode()} is not GET: this is a WebSocket endpoint, for ws:// URLs"
+        return Refusal(405, shown, {"Allow": "GET"})
     if version != b"1.1":
         return Refusal(400, f"HTTP/{version.decode()} is not HTTP/1.1; a proxy may speak an older one to us")
     rest = head.replace(b"\r\n", b"")
