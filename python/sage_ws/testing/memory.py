@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Collection
 from typing import Self
 
-from sage_ws._core import encode_message, encode_response
+from sage_ws._core import encode_response
 from sage_ws.errors import (
     ClosedError,
     ConnectionLostError,
     DuplicateIdError,
-    MessageTooBigError,
     ReadTimeoutError,
     peer_text,
 )
 from sage_ws.handler import DetachedCall, Handler, HandlerCaller, validate
 from sage_ws.interceptors import Intercepted
-from sage_ws.message import Response, SecureMessage
+from sage_ws.message import Response, SecureMessage, encode_within
 from sage_ws.options import UNSET, CommonSettings, Interceptor, Seconds, Unset, check_timeout
 
 
@@ -133,22 +132,7 @@ class MemoryTransport:
             raise DuplicateIdError(
                 f"a message with id {peer_text(message.id)} is in flight", message_id=message.id
             )
-        size = len(
-            encode_message(
-                message.id,
-                message.context_id,
-                message.task_id,
-                message.payload,
-                message.did,
-                message.signature,
-                message.metadata,
-                message.role,
-            )
-        )
-        if self._limit is not None and size > self._limit:
-            raise MessageTooBigError(
-                f"message of {size} bytes is over max_message_size {self._limit}", message_id=message.id
-            )
+        encode_within(message, self._limit)
 
     async def _serve(self, message: SecureMessage, waiter: asyncio.Future[Response]) -> None:
         response = await self._answer(message)

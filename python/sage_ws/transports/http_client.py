@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from sage_ws._core import decode_response, encode_message
+from sage_ws._core import decode_response
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.errors import (
     ClosedError,
@@ -27,13 +27,12 @@ from sage_ws.errors import (
     DecodeError,
     DialError,
     DialTimeoutError,
-    MessageTooBigError,
     QueueTimeoutError,
     ReadTimeoutError,
     TransportError,
     peer_text,
 )
-from sage_ws.message import Response, SecureMessage
+from sage_ws.message import Response, SecureMessage, encode_within
 from sage_ws.options import (
     UNSET,
     ClientSettings,
@@ -162,21 +161,7 @@ class HTTPTransport:
 
     async def _send(self, message: SecureMessage, timeout: Seconds | Unset) -> Response:
         session = self._session_of_this_loop(message)
-        body = encode_message(
-            message.id,
-            message.context_id,
-            message.task_id,
-            message.payload,
-            message.did,
-            message.signature,
-            message.metadata,
-            message.role,
-        )
-        limit = self._max_message_size
-        if limit is not None and len(body) > limit:
-            raise MessageTooBigError(
-                f"message of {len(body)} bytes is over max_message_size {limit}", message_id=message.id
-            )
+        body = encode_within(message, self._max_message_size)
         progress = _Progress(message.id, self._peer)
         try:
             async with asyncio.timeout(self._timeout if timeout is UNSET else timeout):
