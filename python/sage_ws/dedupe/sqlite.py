@@ -123,17 +123,19 @@ class DedupeSQLite(Joining):
                 if answer != ELSEWHERE:
                     break
                 await asyncio.sleep(POLL)  # no process can tell another that it is done
-            begun = answer
+            made: Begun = answer
+            begun = made
         except asyncio.CancelledError:
             # It never runs: who waits for it here may, and who finds it in the file must not wait for it.
             begun = None
             if self._users:
                 self._ask(withdraw).add_done_callback(_forget)
             raise
+        else:
+            return made
         finally:
             if begun != "run":
                 self._end(key, begun)
-        return begun
 
     async def finish(self, key: bytes, response: Response) -> None:
         """Write the answer of a run.
