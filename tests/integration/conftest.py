@@ -341,7 +341,7 @@ async def outcome_of() -> Callable[..., Awaitable[tuple[int, str, str]]]:
         "    return SecureMessage(payload=payload, did='did:sage:test')\n"
     )
 
-    async def run(source: str, *flags: str) -> tuple[int, str, str]:
+    async def run(source: str, *flags: str, patience: float = 40.0) -> tuple[int, str, str]:
         command = [
             sys.executable,
             "-W",
@@ -350,7 +350,9 @@ async def outcome_of() -> Callable[..., Awaitable[tuple[int, str, str]]]:
             "-c",
             head + textwrap.dedent(source),
         ]
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=40)
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, timeout=patience
+        )
         return done.returncode, done.stdout, done.stderr
 
     return run
