@@ -201,6 +201,40 @@ class TestPace:
                 assert (await waiting).data == b"once"
         assert slow.closed.is_set()
 
+    @pytest.mark.parametrize("first", ["the queue", "the window"])
+    async def test_a_full_queue_does_not_keep_the_leave_to_go_on_away(
+        self, extended: Any, first: str, eventually: Any
+    ) -> None:
+        """The one handler waits for the peer's word, which comes by the socket that is not read any more."""
+        go_on = asyncio.Event()
+        slow = Counting(4 * WINDOW)
+
+        async def parts_when_told(message: SecureMessage) -> AsyncIterator[bytes]:
+            await go_on.wait()
+            async for part in slow(message):
+                yield part
+
+        router = Router()
+        router.on("parts")(parts_when_told)
+        router.default(lambda message: b"once")
+        limits: dict[str, Any] = {"max_concurrency": 1, "max_queue_bytes": 3000}
+        async with serve(router, encoding=extended, **limits) as server, connect(url(server)) as client:
+            (link,) = server._links
+            async with asyncio.timeout(10), client.stream(message(metadata={"action": "parts"})) as parts:
+                beginning = asyncio.ensure_future(anext(parts))
+                await eventually(lambda: link.connection.running == 1)
+                if first == "the window":
+                    go_on.set()
+                    await eventually(lambda: slow.made > WINDOW)
+                calls = [asyncio.create_task(client.send(message(b"x" * 2500))) for _ in range(3)]
+                await eventually(lambda: server.stats()["received"] > 2)
+                go_on.set()
+                assert (await beginning).data == b"1"
+                assert len([part async for part in parts]) == 4 * WINDOW - 1
+                outcomes = {(one.data, one.error) for one in await asyncio.gather(*calls)}
+            assert outcomes <= {(b"once", ""), (b"", "overloaded")}
+            assert not link._starved
+
     async def test_whatever_a_peer_has_room_for_others_get_their_turn(self, raw_client: Any) -> None:
         """A generator that waits for nothing, and a consumer that has given all the credit there is."""
         turns, at = 0, Counter[int]()

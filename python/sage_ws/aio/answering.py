@@ -7,7 +7,8 @@ who does not read what its requests are refused by, nothing more is read.
 
 A handler may ask back on the connection that its own request came by. It waits for the peer then, not for a
 place, and so takes none; and reading must not pause, for the answer comes by the same socket: what would not
-fit is answered `OVERLOADED` instead.
+fit is answered `OVERLOADED` instead. It reads on for a stream too that waits for leave to send more, though
+that one keeps its place.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Answering(Asking):
         "_outgoing",
         "_owner",
         "_refused",
+        "_starved",
         "_unbegun",
         "_unheard",
         "_waiting",
@@ -126,7 +128,7 @@ class Answering(Asking):
         self._workers = workers
         self._waiting: OrderedDict[object, tuple[SecureMessage, int]] | None = None
         self._waiting_bytes = 0
-        self._refused = self._unheard = 0
+        self._refused = self._unheard = self._starved = 0
         self._handlers: dict[str, Running] | None = None
         self._unbegun: dict[str, bool] | None = None
         self._deadlines: dict[str, float] | None = None
@@ -238,7 +240,7 @@ class Answering(Asking):
         """Keep a request that must not be dispatched yet."""
         weight = weight_of(message)
         is_full = self._waiting_bytes + weight > self._settings.max_queue_bytes
-        if is_full and self.connection.pending:
+        if is_full and (self.connection.pending or self._starved):
             self._refuse(message, OVERLOADED)
             return
         if self._waiting is None:
@@ -472,6 +474,12 @@ class Answering(Asking):
             self._outgoing[earlier] = earlier
         self._outgoing[message.id] = outgoing
         return outgoing
+
+    def starved(self, change: Literal[1, -1]) -> None:
+        """A stream waits for the peer's leave to go on, or does so no more: it comes by this very socket."""
+        self._starved += change
+        if change > 0:
+            self.resume_reading()
 
     def stream_ended(self, message_id: str, outgoing: Outgoing) -> None:
         """A handler's answer has no more parts."""

@@ -175,11 +175,7 @@ class Outgoing:
         """
         link = self._link
         while not self._ends() and (self._credit <= 0 or link.overfull()):
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            await self._wait()
             self._in_a_row = 0
         if self._in_a_row == WINDOW:  # whatever the peer has room for, others get their turn
             self._in_a_row = 0
@@ -189,6 +185,18 @@ class Outgoing:
         self._credit -= 1
         self._in_a_row += 1
         link.send_part(self._message, part)
+
+    async def _wait(self) -> None:
+        is_starved = self._credit <= 0
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            if is_starved:
+                self._link.starved(1)
+            await self._waiter
+        finally:
+            self._waiter = None
+            if is_starved:
+                self._link.starved(-1)
 
     def _ends(self) -> bool:
         return self._link.ended is not None or self._link.is_stopped(self._message)
