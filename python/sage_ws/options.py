@@ -138,6 +138,9 @@ Check: TypeAlias = Callable[[str, Any], None]
 
 _PROXY_SCHEMES: Final = ("http", "https", "socks5h", "socks5", "socks4a", "socks4")
 
+IPV4_MAPPED_BITS: Final = 96
+"""Of an IPv6 address that stands for an IPv4 one (RFC 4291 §2.5.5.2)."""
+
 _MOST: Final = 2**63 - 1
 """The largest number that the native core counts to, and that makes sense anywhere."""
 
@@ -266,7 +269,13 @@ def trusted_network(value: str) -> Network | None:
     Raises:
         ValueError: it names no network.
     """
-    return None if value == "unix" else ip_network(value)
+    if value == "unix":
+        return None
+    network = ip_network(value)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < IPV4_MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - IPV4_MAPPED_BITS))  # as peers of it are compared
 
 
 def _trusted_proxies(name: str, value: object) -> None:

@@ -33,6 +33,8 @@ CASES: dict[str, tuple[Any, list[str], list[str], Any]] = {
     "ipv6-with-a-port": (PROXY, ["[2001:db8::7]:443"], TRUSTED, ("2001:db8::7", 0)),
     "ipv4-with-a-port": (PROXY, ["192.0.2.1:443"], TRUSTED, ("192.0.2.1", 0)),
     "ipv4-on-an-ipv6-socket": (("::ffff:10.0.0.1", 5000, 0, 0), ["192.0.2.1"], TRUSTED, ("192.0.2.1", 0)),
+    "ipv4-named-as-ipv6": (PROXY, ["192.0.2.1"], ["::ffff:10.0.0.0/104"], ("192.0.2.1", 0)),
+    "and-no-other": (("11.0.0.1", 5000), ["192.0.2.1"], ["::ffff:10.0.0.0/104"], ("11.0.0.1", 5000)),
     "a-unix-socket": ("", ["192.0.2.1"], [*TRUSTED, "unix"], ("192.0.2.1", 0)),
     "a-unix-socket-that-is-not-trusted": ("", ["192.0.2.1"], TRUSTED, ""),
 }
