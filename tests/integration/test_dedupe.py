@@ -257,6 +257,18 @@ class TestABrokenStore:
             pass
         assert "the dedupe store could not be closed" in caplog.text
 
+    async def test_that_takes_for_ever_to_close_costs_close_timeout(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Endless(DedupeMemory):
+            async def close(self) -> None:
+                await asyncio.get_running_loop().create_future()
+
+        server = await serve(Counting(), dedupe=Endless(), close_timeout=0.1)
+        async with asyncio.timeout(10):
+            await server.close()
+        assert "the dedupe store could not be closed" in caplog.text
+
 
 async def test_a_server_that_cannot_listen_gives_the_store_back(tmp_path: Path) -> None:
     store = DedupeSQLite(tmp_path / "answers.db")

@@ -347,6 +347,27 @@ class TestSQLite:
         await store.close()
         await another.close()
 
+    async def test_who_closes_waits_for_no_process_that_is_stopped_in_its_commit(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sage_ws.dedupe.table.LAST_PATIENCE", 0.1)
+        store, another = DedupeSQLite(path), DedupeSQLite(path)
+        await store.open()
+        await another.open()
+        assert await store.begin(b"a") == "run"
+        stopped = sqlite3.connect(path, isolation_level=None)
+        stopped.execute("BEGIN IMMEDIATE")
+        asking = asyncio.ensure_future(store.begin(b"b"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):  # a third of what it waits at other times
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await store.close()
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                await asking
+        stopped.close()
+        assert await another.begin(b"a") == "unknown"  # its owner is known to be gone all the same
+        await another.close()
+
     async def test_closing_writes_what_was_asked_for(self, path: Path) -> None:
         store = DedupeSQLite(path, synchronous="full")
         await store.open()

@@ -491,11 +491,12 @@ class Server:
             self._has_store = True
 
     async def _close_store(self) -> None:
-        """Close the store of ``dedupe``; if it cannot be closed that is logged, for the rest still ends."""
+        """Close the store of ``dedupe``; that it cannot be, or not in time, is logged: the rest ends."""
         store, has_store, self._has_store = self.settings.dedupe, self._has_store, False
         if store is not None and has_store:
             try:
-                await store.close()
+                async with asyncio.timeout(self.settings.close_timeout):
+                    await store.close()
             except Exception:
                 logger.exception("the dedupe store could not be closed")
 

@@ -162,9 +162,11 @@ class DedupeSQLite(Joining):
         assert thread is not None
         assert table is not None
         asked, self._asked = self._asked, []
+        table.hurry()
         try:
             self._settle(asked, thread.submit(table.apply, [one for one, _ in asked]))
-            await asyncio.wrap_future(thread.submit(table.close))
+            # to its end, though nobody should wait for it any more: else the file stays open
+            await asyncio.shield(asyncio.wrap_future(thread.submit(table.close)))
         finally:
             self._table = self._thread = None
             thread.shutdown(wait=False)

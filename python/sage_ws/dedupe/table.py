@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from time import monotonic, time
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,6 +24,10 @@ SCHEMA: Final = 1
 """Of the file, in SQLite's ``user_version``."""
 PATIENCE: Final = 30.0
 """Seconds to wait for another process's commit."""
+LAST_PATIENCE: Final = 2.0
+"""The same once the file is to be closed: one that is stopped in its commit must not hold up whoever ends."""
+SLICE: Final = 0.25
+"""Seconds of them that are waited in one piece."""
 PRUNE_EVERY: Final = 1.0
 """Seconds between two looks for what is too old, or too much."""
 
@@ -55,10 +60,12 @@ class Table:
         self._max_entries, self._max_age = max_entries, max_age
         self._owner = secrets.token_hex(8)
         self._pruned_at = monotonic()
+        self._give_up_at = inf
         self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {synchronous}")
+            self._db.execute(f"PRAGMA busy_timeout = {1000 * SLICE:.0f}")
             self._lock = _held(self._lock_of(self._owner))
         except BaseException:
             self._db.close()
@@ -71,7 +78,7 @@ class Table:
 
     def apply(self, asked: Sequence[Callable[[Table], Any]]) -> list[Any]:
         """Do all of it in one transaction; returns the results."""
-        self._db.execute("BEGIN IMMEDIATE")
+        self._lock_file()
         try:
             results = [one(self) for one in asked]
             if monotonic() >= self._pruned_at + PRUNE_EVERY:
@@ -82,6 +89,24 @@ class Table:
                 self._db.execute("ROLLBACK")
             raise
         return results
+
+    def _lock_file(self) -> None:
+        """Begin a transaction that may write, when those of other processes let us."""
+        give_up_at = monotonic() + PATIENCE
+        while True:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # it has several kinds
+                    raise
+                if monotonic() >= min(give_up_at, self._give_up_at):
+                    raise
+            else:
+                return
+
+    def hurry(self) -> None:
+        """From here on wait for `LAST_PATIENCE` at most; the one method that another thread may call."""
+        self._give_up_at = monotonic() + LAST_PATIENCE
 
     def _begin(self) -> None:
         """Make the tables, and settle what owners that are gone have left."""
