@@ -113,6 +113,8 @@ class RefusedError(SageError):
     status: int
 
     def __init__(self, status: int = 403, text: str = "") -> None:
+        if not isinstance(status, int):
+            raise TypeError(f"status must be an int, not {type(status).__name__}")
         if not 400 <= status <= 599:
             raise ValueError(f"status must be an HTTP error from 400 to 599, not {status}")
         super().__init__(text)

@@ -450,6 +450,17 @@ class TestAuthorize:
                 await client.connect()
             assert raised.value.status == status  # type: ignore[attr-defined]
 
+    async def test_a_text_that_utf_8_cannot_carry_refuses_all_the_same(
+        self, http_status: Any, opening_request: Any
+    ) -> None:
+        async def authorize(request: Any) -> str | None:
+            raise RefusedError(403, "not \udcff")
+
+        async with serve(echo, authorize=authorize, open_timeout=None) as server:
+            status, answer = await asyncio.wait_for(http_status(server.port, opening_request()), 10)
+            assert status == 403
+            assert answer.endswith(b"\r\n\r\nnot ?\n")
+
     async def test_one_whose_own_task_was_cancelled_refuses_at_once(
         self, http_status: Any, opening_request: Any
     ) -> None:

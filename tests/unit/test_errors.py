@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,12 @@ def test_attributes_are_keyword_only() -> None:
 @pytest.mark.parametrize("status", [100, 101, 200, 302, 399, 600, 1000, -1])
 def test_a_refusal_takes_an_http_error_alone(status: int) -> None:
     with pytest.raises(ValueError, match=f"from 400 to 599, not {status}"):
+        errors.RefusedError(status)
+
+
+@pytest.mark.parametrize("status", ["403", 403.5, None])
+def test_a_refusals_status_is_an_int(status: Any) -> None:
+    with pytest.raises(TypeError, match="status must be an int, not"):
         errors.RefusedError(status)
 
 

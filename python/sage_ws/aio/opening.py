@@ -384,7 +384,8 @@ def _endpoint(origin: str) -> tuple[str, str, int] | None:
 def refusal_of(error: RefusedError) -> Refusal:
     """What ``authorize`` raised, as an answer."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
-    return Refusal(error.status, str(error) or _phrase(error.status), headers)
+    text = str(error).encode(errors="replace").decode()  # a lone surrogate has no bytes
+    return Refusal(error.status, text or _phrase(error.status), headers)
 
 
 # ── the client's side ─────────────────────────────────────────────────────────────────
