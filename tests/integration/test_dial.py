@@ -9,6 +9,7 @@ import asyncio
 import base64
 import errno
 import json
+import math
 import os
 from typing import Any
 
@@ -416,6 +417,13 @@ class TestWaitForReady:
         with pytest.raises(DialError, match="dialling failed: LookupError: no backoff") as raised:
             await client.send(message())
         assert isinstance(raised.value.__cause__, LookupError)
+        assert client.state is State.IDLE
+
+    @pytest.mark.parametrize("given", [math.nan, "soon", None])
+    async def test_a_backoff_that_gives_no_number_ends_the_wait(self, closed_port: int, given: Any) -> None:
+        client = Client(f"ws://127.0.0.1:{closed_port}", wait_for_ready=True, backoff=lambda attempt: given)
+        with pytest.raises(DialError, match=r"dialling failed: (Value|Type)Error: "):
+            await asyncio.wait_for(client.send(message()), 10)
         assert client.state is State.IDLE
 
 

@@ -228,7 +228,11 @@ async def _headers(headers: Headers | HeadersFactory) -> list[tuple[str, str]]:
         if inspect.isawaitable(made):
             made = await made
         return opening.check_headers(made)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise
+        # not asked for by anybody, it comes from a task that the factory waited for: a failure too
         raise DialError(f"headers= failed: {type(error).__name__}: {error}") from error
 
 

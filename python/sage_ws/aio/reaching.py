@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextvars import copy_context
+from math import isnan
 
 from sage_ws.aio.calls import Ask, ClientLink
 from sage_ws.aio.changes import Changes
@@ -166,7 +167,7 @@ class Reaching:
             await asyncio.sleep(0)  # an eager task factory runs this before anybody knows of the dial
             while True:
                 if self._state is State.WAITING:
-                    await asyncio.sleep(settings.backoff(self._attempt))
+                    await asyncio.sleep(self._backoff(self._attempt))
                     self._attempt += 1
                     if not self._was_connected and not self._turns.line:
                         self._move(State.IDLE)  # nobody waits for a first dial any more
@@ -201,6 +202,12 @@ class Reaching:
             self._give_up_dialing(failed)
         finally:
             self._dialing = None
+
+    def _backoff(self, attempt: int) -> float:
+        seconds = self._settings.backoff(attempt)
+        if isnan(seconds):  # among the timers of a loop it would undo their order
+            raise ValueError("backoff gave no number of seconds")
+        return seconds
 
     def _give_up_dialing(self, error: DialError) -> None:
         logger.info("dial to %s failed: %s", self._address, error)
@@ -328,7 +335,7 @@ class Reaching:
             await asyncio.sleep(0)  # as in `_dial`
             attempt = 0
             while True:
-                await asyncio.sleep(self._settings.backoff(attempt))
+                await asyncio.sleep(self._backoff(attempt))
                 attempt += 1
                 if self._link is not old:  # lost meanwhile: whoever was told of that dials
                     return

@@ -185,6 +185,25 @@ class TestHeaders:
         assert await dialing._headers(lambda: {"X-A": "sync"}) == [("X-A", "sync")]
         assert await dialing._headers(later) == [("X-A", "async")]
 
+    async def test_a_factory_whose_own_task_was_cancelled_has_failed(self) -> None:
+        async def factory() -> dict[str, str]:
+            fetching = asyncio.ensure_future(asyncio.sleep(60, {}))
+            fetching.cancel()
+            return await fetching
+
+        with pytest.raises(DialError, match="headers= failed: CancelledError"):
+            await dialing._headers(factory)
+
+    async def test_a_dial_that_is_cancelled_in_its_factory_is_cancelled(self) -> None:
+        async def factory() -> dict[str, str]:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        dial = asyncio.ensure_future(dialing._headers(factory))
+        await asyncio.sleep(0)
+        dial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dial
+
     @pytest.mark.parametrize(
         ("factory", "text"),
         [
