@@ -76,8 +76,10 @@ class TestSockets:
         )
         await server.start(None)
         if len(server.sockets) > 1:
-            assert asked[0] == asked[2] == 0
-            assert {one.getsockname()[1] for one in server.sockets} == {server.port} == {asked[3]}
+            # others on this machine may be in the way too: then it asks once more
+            assert len(asked) >= 4
+            assert set(asked[::2]) == {0}
+            assert {one.getsockname()[1] for one in server.sockets} == {server.port} == {asked[-1]}
         await server.close()
 
     async def test_a_bound_socket_is_taken(self) -> None:
