@@ -164,7 +164,8 @@ class Reaching:
         if self._state is State.IDLE:
             self._attempt = 0
         try:
-            await asyncio.sleep(0)  # an eager task factory runs this before anybody knows of the dial
+            if self._dialing is None:  # an eager task factory runs this before anybody knows of the dial
+                await asyncio.sleep(0)
             while True:
                 if self._state is State.WAITING:
                     await asyncio.sleep(self._backoff(self._attempt))
@@ -332,7 +333,8 @@ class Reaching:
         it busy until its time to drain is over.
         """
         try:
-            await asyncio.sleep(0)  # as in `_dial`
+            if self._moving is None:  # as in `_dial`
+                await asyncio.sleep(0)
             attempt = 0
             while True:
                 await asyncio.sleep(self._backoff(attempt))
