@@ -180,10 +180,10 @@ class TestALoopThatIsGone:
                 await client.send(message(b"quick"))
                 calls = []
                 if {busy}:
-                    nobody = Client("ws://127.0.0.1:9", wait_for_ready=True)
+                    nobody = Client("ws://127.0.0.1:9", wait_for_ready=True, backoff=lambda _: 100.0)
                     for one in (client, client, nobody):
                         calls.append(asyncio.ensure_future(one.send(message(b"slow"))))
-                    while server.stats()["pending"] < 2:
+                    while server.stats()["pending"] < 2 or nobody.state.name != "WAITING":
                         await asyncio.sleep(0)
                 return server, client, calls
             loop = factory.new_event_loop()
