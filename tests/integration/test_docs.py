@@ -28,7 +28,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^\s*print\(.*?\)(?: +# (.*))?$", re.MULTILINE)
 LANGUAGES = {"python", "sh", "text", "toml", "powershell", "nginx", "apache", "javascript"}
-SECONDS = 30
+SECONDS = 60
+"""For one program: the tutorial starts half a dozen."""
+
+pytestmark = pytest.mark.timeout(300)
 
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 TUTORIAL = "tutorial.md"
