@@ -117,7 +117,9 @@ class TestTheLine:
         async with serve(lambda one: None, max_pending=1) as server:
             async with raw_client(server.port, headers=JSON) as peer:
                 link = link_of(server)
-                first = asyncio.create_task(link.send(message(b"first"), timeout=0.2))
+                first = asyncio.create_task(
+                    link.send(message(b"first"), timeout=0.2 if how == "timeout" else 30)
+                )
                 assert (await asked(peer))[1] == b"first"
                 second = asyncio.create_task(link.send(message(b"second")))
                 if how == "cancel":

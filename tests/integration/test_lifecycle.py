@@ -223,8 +223,8 @@ class TestClose:
             await eventually(lambda: client._link is not None and client._link.blocked)
             go.set()
             with pytest.raises(ConnectionLostError, match="the connection was lost"):
-                await asyncio.wait_for(sending, 5)  # nothing can answer it any more
-            await asyncio.wait_for(client.close(), 5)
+                await asyncio.wait_for(sending, 20)  # nothing can answer it any more
+            await asyncio.wait_for(client.close(), 20)
 
     async def test_a_cancelled_close_goes_on(self, lying_server: Any) -> None:
         async with lying_server(deaf) as server:
