@@ -82,6 +82,28 @@ class TestSockets:
             assert {one.getsockname()[1] for one in server.sockets} == {server.port} == {asked[-1]}
         await server.close()
 
+    @pytest.mark.parametrize("unix", [False, True])
+    async def test_a_start_that_is_cancelled_at_any_step_leaves_no_socket(
+        self, unix: bool, tmp_path: Path, closed_port: int
+    ) -> None:
+        def is_left() -> bool:
+            return any(tmp_path.iterdir())
+
+        place: dict[str, Any] = {"unix": str(tmp_path / "agent.sock")} if unix else {"port": closed_port}
+        for steps in range(20):
+            server = Server(echo)
+            start = asyncio.create_task(server.start(**place))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            start.cancel()
+            await asyncio.wait([start])
+            if not start.cancelled():
+                await server.close()
+            await asyncio.sleep(0)  # uvloop lets go of a socket in its next round
+            assert not is_left()
+            async with serve(echo, **place):  # where one listens, another cannot
+                pass
+
     async def test_a_bound_socket_is_taken(self) -> None:
         bound = socket.socket()
         bound.bind(("127.0.0.1", 0))

@@ -164,7 +164,15 @@ class Server:
         self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop, context)
         try:
             await self._open_store()
-            self._listener = await self._listen(loop, host, port, sock, unix)
+            listener = await self._listen(loop, host, port, sock, unix)
+            try:
+                await listener.start_serving()
+            except BaseException:  # cancelled, in most cases: by now it may listen, and nobody else has it
+                listener.close()
+                if unix is not None:
+                    _remove_socket(unix)
+                raise
+            self._listener = listener
             for one in self.sockets:
                 _hold(one)
             if self._closing is not None:
@@ -189,7 +197,7 @@ class Server:
         sock: socket.socket | None,
         unix: str | None,
     ) -> asyncio.Server:
-        options: dict[str, Any] = {"backlog": ACCEPTS}
+        options: dict[str, Any] = {"backlog": ACCEPTS, "start_serving": False}
         if self.settings.ssl is not None:
             options |= {
                 "ssl": self.settings.ssl,
