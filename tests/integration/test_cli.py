@@ -1,4 +1,7 @@
-"""The command ``sage-ws``: in this process against real servers, and as the process that a user starts."""
+"""The command ``sage-ws``: in this process against real servers, and as the process that a user starts.
+
+Over 500 lines: a class for each command.
+"""
 
 from __future__ import annotations
 

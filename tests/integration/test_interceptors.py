@@ -1,4 +1,7 @@
-"""Interceptors: functions around every call, at either end."""
+"""Interceptors: functions around every call, at either end.
+
+Over 500 lines: handlers of each shape, streams and both directions, at both ends.
+"""
 
 from __future__ import annotations
 

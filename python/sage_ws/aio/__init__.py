@@ -4,8 +4,9 @@
 a client's way            ``client``, ``state``; ``turns`` and ``reaching``, by which calls get a connection;
                           ``dialing`` with ``proxying`` and ``refused``, by which that is made; around one
                           call ``repeating``, ``intercepting``, ``streaming``
-a server's way            ``server``; ``accepting`` with ``forwarded`` and ``quota``, by which somebody comes
-                          in; ``lifespan``; ``once``, which is what ``dedupe=`` does; ``pushing``
+a server's way            ``server``; ``listening``; ``accepting`` with ``forwarded`` and ``quota``, by which
+                          somebody comes in; ``lifespan``; ``once``, which is what ``dedupe=`` does;
+                          ``pushing``
 the opening handshake     ``opening``, the rules of both sides; ``head``, ``extensions``
 one connection            ``link``, below it the halves ``asking`` and ``answering``; its two ends ``calls``,
                           the client's, and ``serving``, the server's; ``streams``; of one request that is

@@ -3,6 +3,8 @@
 A head is cut out of the stream at CRLFCRLF and classified before anything parses it, so that an
 endless or hostile one is refused in linear time with the status that names its fault (wire.md,
 "Opening handshake"). What is inside a sound head is judged by `websockets`' sans-I/O protocols.
+
+Over 500 lines: both sides read and refuse heads by the same rules.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ Over 500 lines, a third of them docstrings: starting and ending a server are one
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import warnings
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -31,7 +30,8 @@ from sage_ws.aio.head import ReceivedRequest, shown_address
 from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.lifespan import Lifespan
-from sage_ws.aio.link import UNLIMITED, Loss, wants_direct
+from sage_ws.aio.link import Loss, wants_direct
+from sage_ws.aio.listening import bound, hold, remove_socket, stop_listening
 from sage_ws.aio.once import Once
 from sage_ws.aio.opening import Agreement
 from sage_ws.aio.pushing import push
@@ -54,15 +54,8 @@ from sage_ws.options import (
 
 logger = logger_of("server")
 
-BACKLOG = 1024
-"""Connections that the kernel may hold for us between accepts."""
-ACCEPTS = 64
-"""Of them that asyncio takes in one turn; to it one backlog means both. Out of descriptors it logs as many
-errors before it breaks off and waits for a second (python/cpython#151615). With 16 a storm costs 5 % more."""
 LEAVE_TIME = 5.0
 """Seconds in which peers that were told to leave do, when nothing of theirs is under way any more."""
-FREE_PORT_ATTEMPTS = 5
-"""Tries to find one free port on all addresses of a host."""
 
 
 class Server:
@@ -164,21 +157,22 @@ class Server:
         self._workers = Workers(self._handler, self._takes_call, settings.max_message_size, loop, context)
         try:
             await self._open_store()
-            listener = await self._listen(loop, host, port, sock, unix)
+            address = unix if unix is not None else sock if sock is not None else (host, port)
+            listener = await bound(self._make_opening, settings, address, shares_port=self._shares_port)
             try:
                 await listener.start_serving()
             except BaseException:  # cancelled, in most cases: by now it may listen, and nobody else has it
                 listener.close()
                 if unix is not None:
-                    _remove_socket(unix)
+                    remove_socket(unix)
                 raise
             self._listener = listener
             for one in self.sockets:
-                _hold(one)
+                hold(one)
             if self._closing is not None:
-                await _stop_listening(self._listener)
+                await stop_listening(self._listener)
                 if unix is not None:
-                    _remove_socket(unix)
+                    remove_socket(unix)
                 raise RuntimeError("the server was closed while it started")
         except BaseException:
             await self._close_store()
@@ -188,42 +182,6 @@ class Server:
         names = [one.getsockname() for one in self.sockets]
         self._port = next((name[1] for name in names if isinstance(name, tuple)), None)
         logger.info("serving on %s", self._where())
-
-    async def _listen(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        host: str | None,
-        port: int,
-        sock: socket.socket | None,
-        unix: str | None,
-    ) -> asyncio.Server:
-        options: dict[str, Any] = {"backlog": ACCEPTS, "start_serving": False}
-        if self.settings.ssl is not None:
-            options |= {
-                "ssl": self.settings.ssl,
-                "ssl_handshake_timeout": self.settings.open_timeout or UNLIMITED,
-                "ssl_shutdown_timeout": self.settings.close_timeout or UNLIMITED,
-            }
-        if unix is not None:
-            return await loop.create_unix_server(self._make_opening, unix, **options)
-        if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
-            return await loop.create_unix_server(self._make_opening, sock=sock, **options)
-        if sock is not None:
-            return await loop.create_server(self._make_opening, sock=sock, **options)
-        options["reuse_port"] = self._shares_port
-        listener = await loop.create_server(self._make_opening, host, port, **options)
-        for _ in range(FREE_PORT_ATTEMPTS):
-            ports = {one.getsockname()[1] for one in listener.sockets}
-            if len(ports) == 1:
-                break
-            # Each address got a free port of its own: take one of them on all.
-            listener.close()
-            await asyncio.sleep(0)  # uvloop lets go of a socket in its next round
-            try:
-                listener = await loop.create_server(self._make_opening, host, ports.pop(), **options)
-            except OSError:  # somebody has it on another address
-                listener = await loop.create_server(self._make_opening, host, port, **options)
-        return listener
 
     def _make_opening(self) -> ServerOpening:
         assert self._hub is not None
@@ -473,7 +431,7 @@ class Server:
 
     async def _finish(self) -> None:
         if self._listener is not None:
-            await _stop_listening(self._listener)
+            await stop_listening(self._listener)
         for opening in tuple(self.openings):
             opening.abort()
         for link in self._links:
@@ -485,7 +443,7 @@ class Server:
         if self._workers is not None:
             await self._workers.stop()
         if self._unix is not None:
-            _remove_socket(self._unix)
+            remove_socket(self._unix)
         try:
             await self._close_store()
             await self._leave_lifespan()
@@ -527,37 +485,6 @@ class Server:
         """Wait until the server has ended, by `close` or `drain`."""
         while not self._closed:
             await self._changes.next()
-
-
-def _hold(listening: Any) -> None:
-    """Have the kernel hold `BACKLOG` connections of a listening socket, which is the loop's."""
-    try:
-        shared = socket.fromfd(listening.fileno(), listening.family, listening.type)
-    except OSError:  # no descriptor is left to do it by
-        return
-    with shared:
-        shared.listen(BACKLOG)
-
-
-async def _stop_listening(listener: asyncio.Server) -> None:
-    """Close the listening sockets once all that they have accepted has become a connection.
-
-    Of one that is accepted when the listener closes asyncio would let go: nobody closes it, and its peer
-    waits (python/cpython#109564).
-    """
-    loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # of Proactor, where there is nothing between the two
-        for one in listener.sockets:
-            loop.remove_reader(one)
-        for _ in range(2):  # a task's first step, and the `connection_made` that it calls for
-            await asyncio.sleep(0)
-    listener.close()
-
-
-def _remove_socket(path: str) -> None:
-    """Remove a unix socket's file; newer Pythons do it themselves."""
-    with suppress(FileNotFoundError, ValueError):  # Linux's abstract ones have none: a zero byte is no path
-        os.unlink(path)  # noqa: PTH108 - pathlib is not worth its import here
 
 
 def _counters(link: ServerLink) -> dict[str, int]:

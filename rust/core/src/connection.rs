@@ -6,6 +6,8 @@
 //! ```
 //!
 //! After a close frame nothing but pongs is written (RFC 6455 §5.5.1); after the `Closing` event nothing more is read.
+//!
+//! Over 500 lines: reading is one loop over one state; what only writes stands in `send` and `extended`.
 
 mod extended;
 mod send;

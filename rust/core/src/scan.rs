@@ -2,6 +2,8 @@
 //!
 //! Values are skipped without recursion and without looking inside them; what a caller wants of an object it takes
 //! as slices of the text. Nesting is bounded, so that a stack of 128 bits is all that skipping needs.
+//!
+//! Over 500 lines, a quarter of them tests.
 
 use std::borrow::Cow;
 
