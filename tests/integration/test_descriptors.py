@@ -17,7 +17,7 @@ import pytest
 
 from sage_ws import Client, DialError, SecureMessage, connect, serve
 from sage_ws._core import has_poller
-from sage_ws.aio.listening import ACCEPTS, BACKLOG
+from sage_ws.aio.listener import ACCEPTS, BACKLOG
 
 LINKS = ("direct", "loop") if has_poller else ("loop",)
 ROUNDS = 20

@@ -4,7 +4,7 @@
 a client's way            ``client``, ``state``; ``turns`` and ``reaching``, by which calls get a connection;
                           ``dialing`` with ``proxying`` and ``refused``, by which that is made; around one
                           call ``repeating``, ``intercepting``, ``streaming``
-a server's way            ``server``; ``listening``; ``accepting`` with ``forwarded`` and ``quota``, by which
+a server's way            ``server``; ``listener``; ``accepting`` with ``forwarded`` and ``quota``, by which
                           somebody comes in; ``lifespan``; ``once``, which is what ``dedupe=`` does;
                           ``pushing``
 the opening handshake     ``opening``, the rules of both sides; ``head``, ``extensions``

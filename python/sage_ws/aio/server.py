@@ -31,7 +31,7 @@ from sage_ws.aio.hub import Hub, hub_of
 from sage_ws.aio.intercepting import send_intercepted
 from sage_ws.aio.lifespan import Lifespan
 from sage_ws.aio.link import Loss, wants_direct
-from sage_ws.aio.listening import bound, hold, remove_socket, stop_listening
+from sage_ws.aio.listener import bound, hold, remove_socket, stop_listening
 from sage_ws.aio.once import Once
 from sage_ws.aio.opening import Agreement
 from sage_ws.aio.pushing import push

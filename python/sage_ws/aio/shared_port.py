@@ -11,7 +11,7 @@ import asyncio
 import socket
 
 from sage_ws.aio.head import shown_address
-from sage_ws.aio.listening import FREE_PORT_ATTEMPTS
+from sage_ws.aio.listener import FREE_PORT_ATTEMPTS
 
 
 class SharedPort:
